@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pieces that both architectures use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from lmb_quant.errors import LMBError
+from lmb_quant.modules import BinaryConv2d
+from lmb_quant.rewrite import RecipeLike, binarize
+
+UPSCALES = (2, 3, 4)
+
+
+def check_upscale(upscale: int) -> int:
+    """Returns the SR factor if the architectures have it.
+
+    Raises:
+        LMBError: If it is not 2, 3 or 4.
+    """
+    if upscale not in UPSCALES:
+        raise LMBError(f"upscale: {upscale!r} is not allowed. Allowed: {', '.join(map(str, UPSCALES))}.")
+    return upscale
+
+
+def check_count(name: str, value: Any) -> int:
+    """Returns a positive whole number.
+
+    Raises:
+        LMBError: If it is not one.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise LMBError(f"{name}: {value!r} is not allowed. Allowed: a whole number above 0.")
+    return value
+
+
+def conv_act(conv: nn.Conv2d, x: Tensor, act: nn.Module) -> Tensor:
+    """Convolution, then ``act``, unless the convolution is a binary one that brings its own activation function."""
+    y = conv(x)
+    return y if isinstance(conv, BinaryConv2d) and conv.has_act else act(y)
+
+
+def apply_recipe(model: nn.Module, recipe: RecipeLike | None) -> None:
+    """Binarises a network under construction; ``None`` leaves it float."""
+    if recipe is not None:
+        binarize(model, recipe)

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SRResNet, as BasicSR's MSRResNet has it, with a choice of tail; float, or binarised by a recipe."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lmb_quant.errors import LMBError, unknown_name
+from lmb_quant.modules import BinaryConv2d
+from lmb_quant.rewrite import RecipeLike
+
+from ._blocks import apply_recipe, check_count, check_upscale, conv_act
+
+
+class ResidualBlock(nn.Module):
+    """``x + conv2(relu(conv1(x)))``; where the second convolution brings its own skip, the block's is left out.
+
+    Args:
+        num_feat: Channels of input and output ``(N, num_feat, H, W)``.
+    """
+
+    absorbs_skip_of = ("conv2",)
+
+    def __init__(self, num_feat: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(num_feat, num_feat, 3, padding=1)
+        self.conv2 = nn.Conv2d(num_feat, num_feat, 3, padding=1)
+        self.act = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps ``(N, num_feat, H, W)`` to the same shape."""
+        y = self.conv2(conv_act(self.conv1, x, self.act))
+        return y if isinstance(self.conv2, BinaryConv2d) and self.conv2.config.skip else x + y
+
+
+class LightTail(nn.Sequential):
+    """One convolution to the HR image's pixels, and PixelShuffle: all work at LR size."""
+
+    def __init__(self, num_feat: int, num_out_ch: int, upscale: int) -> None:
+        super().__init__(nn.Conv2d(num_feat, num_out_ch * upscale**2, 3, padding=1), nn.PixelShuffle(upscale))
+
+
+class ClassicTail(nn.Sequential):
+    """MSRResNet's tail: upsampling convolutions with PixelShuffle, then two convolutions at HR size."""
+
+    def __init__(self, num_feat: int, num_out_ch: int, upscale: int) -> None:
+        layers: list[nn.Module] = []
+        for factor in (2, 2) if upscale == 4 else (upscale,):
+            layers += [nn.Conv2d(num_feat, num_feat * factor**2, 3, padding=1), nn.PixelShuffle(factor), nn.LeakyReLU(0.1)]
+        layers += [nn.Conv2d(num_feat, num_feat, 3, padding=1), nn.LeakyReLU(0.1)]
+        super().__init__(*layers, nn.Conv2d(num_feat, num_out_ch, 3, padding=1))
+
+
+TAILS = {"light": LightTail, "classic": ClassicTail}
+
+
+class LMBSRResNet(nn.Module):
+    """SRResNet for x2, x3 and x4: head, residual blocks, tail, and the bilinear enlargement added to the result.
+
+    Args:
+        num_in_ch: Channels of the LR image.
+        num_out_ch: Channels of the HR image; equal to ``num_in_ch`` (the enlarged input is added).
+        num_feat: Channels of the body.
+        num_block: Residual blocks, two convolutions each.
+        upscale: SR factor: 2, 3 or 4.
+        tail: ``"light"`` (one convolution and PixelShuffle) or ``"classic"`` (MSRResNet's, whose float work at HR size
+            exceeds that of a binary body).
+        recipe: What :func:`lmb_quant.binarize` takes; ``None`` is the float network.
+        img_range: The network works on pixel values times this; larger values make more activations fall outside the
+            support of a surrogate gradient.
+
+    Raises:
+        LMBError: If an argument is not allowed.
+
+    Source:
+        BasicSR's MSRResNet; light tail, input range and the skip over each binary convolution: this project's choice.
+
+    Example:
+        >>> LMBSRResNet(num_feat=8, num_block=1, upscale=2)(torch.rand(1, 3, 12, 10)).shape
+        torch.Size([1, 3, 24, 20])
+    """
+
+    def __init__(
+        self,
+        num_in_ch: int = 3,
+        num_out_ch: int = 3,
+        num_feat: int = 64,
+        num_block: int = 16,
+        upscale: int = 4,
+        tail: str = "light",
+        recipe: RecipeLike | None = "lmb",
+        img_range: float = 16.0,
+    ) -> None:
+        super().__init__()
+        if tail not in TAILS:
+            raise LMBError(unknown_name("tail", tail, TAILS))
+        if check_count("num_out_ch", num_out_ch) != check_count("num_in_ch", num_in_ch):
+            raise LMBError(f"num_out_ch: {num_out_ch!r} is not allowed. Allowed: num_in_ch, {num_in_ch!r}.")
+        self.upscale = check_upscale(upscale)
+        self.img_range = img_range
+        self.conv_first = nn.Conv2d(num_in_ch, check_count("num_feat", num_feat), 3, padding=1)
+        self.body = nn.Sequential(*(ResidualBlock(num_feat) for _ in range(check_count("num_block", num_block))))
+        self.tail = TAILS[tail](num_feat, num_out_ch, upscale)
+        self.act = nn.LeakyReLU(0.1)
+        self._init_weights()
+        apply_recipe(self, recipe)
+
+    def _init_weights(self) -> None:
+        """Small residual branches, and an output that starts as the bilinear enlargement."""
+        for module in self.body.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+                nn.init.zeros_(module.bias)
+                with torch.no_grad():
+                    module.weight.mul_(0.1)
+        last = [module for module in self.tail if isinstance(module, nn.Conv2d)][-1]
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Enlarges ``(N, num_in_ch, H, W)``, values about [0, 1], to ``(N, num_out_ch, upscale H, upscale W)``."""
+        base = F.interpolate(x, scale_factor=self.upscale, mode="bilinear", align_corners=False)
+        feat = self.act(self.conv_first((x - 0.5) * self.img_range))
+        return base + self.tail(self.body(feat)) / self.img_range

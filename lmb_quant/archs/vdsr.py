@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""VDSR with the bicubic enlargement inside; float, or binarised by a recipe."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lmb_quant.rewrite import RecipeLike
+
+from ._blocks import apply_recipe, check_count, check_upscale, conv_act
+
+
+class LMBVDSR(nn.Module):
+    """VDSR: bicubic enlargement, then a head, ``num_conv`` middle convolutions and a last one, all at HR size.
+
+    Args:
+        num_in_ch: Channels of the image: 1 (Y) or 3 (RGB).
+        num_out_ch: Channels of the result; equal to ``num_in_ch``.
+        num_feat: Channels of the middle convolutions.
+        num_conv: Middle convolutions.
+        upscale: SR factor: 2, 3 or 4.
+        recipe: What :func:`lmb_quant.binarize` takes; ``None`` is the float network.
+        img_range: The network works on pixel values times this.
+
+    Raises:
+        LMBError: If an argument is not allowed.
+
+    Source:
+        VDSR, arXiv 1511.04587; the input range is this project's choice.
+
+    Example:
+        >>> LMBVDSR(num_in_ch=1, num_out_ch=1, num_feat=8, num_conv=2, upscale=3)(torch.rand(1, 1, 6, 5)).shape
+        torch.Size([1, 1, 18, 15])
+    """
+
+    def __init__(
+        self,
+        num_in_ch: int = 3,
+        num_out_ch: int = 3,
+        num_feat: int = 64,
+        num_conv: int = 18,
+        upscale: int = 4,
+        recipe: RecipeLike | None = "lmb",
+        img_range: float = 16.0,
+    ) -> None:
+        super().__init__()
+        if check_count("num_out_ch", num_out_ch) != check_count("num_in_ch", num_in_ch):
+            raise LMBError(f"num_out_ch: {num_out_ch!r} is not allowed. Allowed: num_in_ch, {num_in_ch!r}.")
+        self.upscale = check_upscale(upscale)
+        self.img_range = img_range
+        self.conv_first = nn.Conv2d(num_in_ch, check_count("num_feat", num_feat), 3, padding=1)
+        middle = range(check_count("num_conv", num_conv))
+        self.body = nn.ModuleList(nn.Conv2d(num_feat, num_feat, 3, padding=1) for _ in middle)
+        self.conv_last = nn.Conv2d(num_feat, num_out_ch, 3, padding=1)
+        self.act = nn.ReLU()
+        self._init_weights()
+        apply_recipe(self, recipe)
+
+    def _init_weights(self) -> None:
+        """He initialisation, as the paper; an output that starts as the bicubic enlargement."""
+        for conv in (self.conv_first, *self.body):
+            nn.init.kaiming_normal_(conv.weight)
+            nn.init.zeros_(conv.bias)
+        nn.init.zeros_(self.conv_last.weight)
+        nn.init.zeros_(self.conv_last.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Enlarges ``(N, num_in_ch, H, W)``, values about [0, 1], to ``(N, num_out_ch, upscale H, upscale W)``."""
+        base = F.interpolate(x, scale_factor=self.upscale, mode="bicubic", align_corners=False)
+        feat = self.act(self.conv_first((base - 0.5) * self.img_range))
+        for conv in self.body:
+            feat = conv_act(conv, feat, self.act)
+        return base + self.conv_last(feat) / self.img_range

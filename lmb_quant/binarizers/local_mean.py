@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Activations against the mean of the values around them: LMB."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from lmb_quant.ops import check_surrogate, local_mean_sign
+from lmb_quant.ops.local_mean import GLOBAL, check_normalize, check_window
+
+from ._base import ActivationBinarizer, Golden
+from ._registry import activation_binarizer
+
+
+@activation_binarizer(
+    "local_mean",
+    source="LMB, doi 10.1109/TNNLS.2022.3212827 (abstract); box window and gradient form are this project's choice",
+    # T = (1/2, 1/2, 3/4), u = (-1/2, 1/2, -1/4), g = (1, 1, 3/2), G = (2/3, 1, 0),
+    # M^T G = (G0/2 + G1/3, G0/2 + G1/3 + G2/2, G1/3 + G2/2) = (2/3, 2/3, 1/3)
+    golden=Golden(
+        x=(0.0, 1.0, 0.5),
+        y=(-1.0, 1.0, -1.0),
+        grad_y=(2 / 3, 1.0, 0.0),
+        grad_x=(0.0, 1 / 3, -1 / 3),
+        options={"window": 3, "surrogate": "approx_sign"},
+    ),
+)
+class LocalMean(ActivationBinarizer):
+    """``y = +1 if A - T >= -tau else -1``; ``dy/dA := g(u) (I - M)``, u = A - T, T = M A the local mean.
+
+    Args:
+        window: Odd number of pixels, or ``"global"`` (mean of the whole map).
+        surrogate: g.
+        detach_threshold: Keeps the gradient from flowing through the mean.
+        normalize: ``"map"`` evaluates g at u divided by twice its mean magnitude per map.
+
+    Raises:
+        LMBError: If an option is not allowed.
+    """
+
+    def __init__(
+        self,
+        *,
+        window: int | str = 3,
+        surrogate: str = "approx_sign",
+        detach_threshold: bool = False,
+        normalize: str = "none",
+    ) -> None:
+        super().__init__()
+        size = check_window(window)
+        self.window = window
+        self.surrogate = check_surrogate(surrogate)
+        self.detach_threshold = detach_threshold
+        self.normalize = check_normalize(normalize)
+        self.additions_per_value = 1 if size == GLOBAL else 2 * (size - 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Binarises ``(N, C, H, W)``."""
+        return local_mean_sign(
+            x,
+            self.window,
+            surrogate=self.surrogate,
+            detach_threshold=self.detach_threshold,
+            normalize=self.normalize,
+        )
+
+    def get_options(self) -> dict[str, Any]:
+        """The recipe options that make this binariser again."""
+        names = ("window", "surrogate", "detach_threshold", "normalize")
+        return {name: getattr(self, name) for name in names}

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Activations against a learned threshold for each channel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from lmb_quant.ops import check_surrogate, surrogate_sign
+
+from ._base import ActivationBinarizer, Golden
+from ._registry import activation_binarizer
+
+
+@activation_binarizer(
+    "rsign",
+    source="ReActNet, arXiv 2003.03488, eq. 1; default surrogate Bi-Real Net, arXiv 1808.00278, eq. 6",
+    golden=Golden(
+        x=(-2.0, -0.5, 0.0, 0.25, 1.0),
+        y=(-1.0, -1.0, 1.0, 1.0, 1.0),
+        grad_y=(1.0, 1.0, 1.0, -1.0, 1.0),
+        grad_x=(0.0, 1.0, 2.0, -1.5, 0.0),
+    ),
+)
+class RSign(ActivationBinarizer):
+    """``y = sign(x - t)``, t one learned number per channel, 0 at first; ``dy/dx := g(x - t)``, ``dy/dt := -g(x - t)``.
+
+    Args:
+        channels: C of the input.
+        surrogate: g.
+
+    Raises:
+        LMBError: If the surrogate is unknown.
+    """
+
+    def __init__(self, channels: int, /, *, surrogate: str = "approx_sign") -> None:
+        super().__init__()
+        self.surrogate = check_surrogate(surrogate)
+        self.threshold = nn.Parameter(torch.zeros(channels))
+
+    @classmethod
+    def for_conv(cls, conv: nn.Conv2d, **options: Any) -> Self:
+        """Makes it for the convolution's input channels, on its device and with its dtype."""
+        return cls(conv.in_channels, **options).to(conv.weight.device, conv.weight.dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Binarises ``(N, C, H, W)``."""
+        return surrogate_sign(x - self.threshold.to(x.dtype).view(1, -1, 1, 1), self.surrogate)
+
+    def get_options(self) -> dict[str, Any]:
+        """The recipe options that make this binariser again."""
+        return {"surrogate": self.surrogate}

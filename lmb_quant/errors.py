@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The exceptions a caller may catch, and the one way unknown names are reported."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class LMBError(ValueError):
+    """Something the user gave cannot be used; the message says what, where, the value and what is allowed.
+
+    The command line prints it without a traceback and exits with code 2.
+    """
+
+
+class RecipeError(LMBError):
+    """A recipe is malformed, names something unknown, or does not fit the model."""
+
+
+def unknown_name(what: str, name: object, allowed: Iterable[str]) -> str:
+    """Phrases an unknown name with its nearest neighbour and all that is allowed.
+
+    Example:
+        >>> unknown_name("surrogate", "stee", ["ste", "tanh"])
+        "unknown surrogate 'stee'. Did you mean 'ste'? Allowed: ste, tanh."
+    """
+    names = sorted(allowed)
+    near = difflib.get_close_matches(str(name), names, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"unknown {what} {name!r}.{hint} Allowed: {', '.join(names)}."

@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The modules that a rewrite puts into a network."""
+
+from .activation import ACTIVATIONS as ACTIVATIONS
+from .activation import RPReLU as RPReLU
+from .activation import make_act as make_act
+from .conv import BinaryConv2d as BinaryConv2d
+from .conv import LayerConfig as LayerConfig
+from .conv import binary_convs as binary_convs
+from .norm import NORMS as NORMS
+from .norm import make_norm as make_norm

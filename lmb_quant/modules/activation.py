@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Activation functions that may follow a binary convolution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lmb_quant.errors import LMBError, unknown_name
+
+
+class RPReLU(nn.Module):
+    """PReLU with a learned shift before and after it, all per channel.
+
+    ``y = x - gamma + zeta if x > gamma else beta (x - gamma) + zeta``; at first gamma = zeta = 0, beta = 0.25.
+
+    Args:
+        channels: C of the input ``(N, C, H, W)``.
+
+    Source:
+        ReActNet, arXiv 2003.03488, eq. 6.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.zeros(channels))
+        self.beta = nn.Parameter(torch.full((channels,), 0.25))
+        self.zeta = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps ``(N, C, H, W)`` to the same shape and dtype."""
+        gamma, beta, zeta = (p.to(x.dtype) for p in (self.gamma, self.beta, self.zeta))
+        return F.prelu(x - gamma.view(1, -1, 1, 1), beta) + zeta.view(1, -1, 1, 1)
+
+
+ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
+    "none": lambda channels: nn.Identity(),
+    "prelu": nn.PReLU,
+    "rprelu": RPReLU,
+}
+
+
+def make_act(name: str, channels: int) -> nn.Module:
+    """Makes the activation function of ``channels`` maps.
+
+    Raises:
+        LMBError: If the name is unknown.
+    """
+    if name not in ACTIVATIONS:
+        raise LMBError(unknown_name("unit act", name, ACTIVATIONS))
+    return ACTIVATIONS[name](channels)

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The training form of a binary convolution."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from lmb_quant.binarizers import ActivationBinarizer, WeightBinarizer, make_activation, make_weight
+from lmb_quant.ops import check_weight_scale, weight_scale
+
+from .activation import make_act
+from .norm import make_norm
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerConfig:
+    """All that decides the binary form of one convolution; plain values that JSON holds.
+
+    The words are those of a recipe: ``activation`` and ``weight`` name binarisers, ``alpha`` a weight scale, ``norm``
+    and ``act`` what follows the convolution. ``skip`` adds the input to the output.
+    """
+
+    activation: str
+    activation_options: dict[str, Any]
+    weight: str
+    weight_options: dict[str, Any]
+    alpha: str = "channel_mean"
+    norm: str = "none"
+    act: str = "none"
+    skip: bool = False
+
+
+class BinaryConv2d(nn.Conv2d):
+    """A convolution with 1-bit activations and weights, and what surrounds it: norm, activation, identity skip.
+
+    ``y = act(norm(alpha * conv(B, Sign(W)) + bias)) [+ x]``, B the binarised input, alpha one scale per output channel.
+    Padding adds 0 to the sum, as in the float network. The float weights stay as the trained (latent) ones, under the
+    keys of the float convolution; a float checkpoint loads strictly, what it lacks keeps its present value.
+
+    Made by :meth:`from_float`, not by its constructor.
+
+    Source:
+        The unit is this project's choice (the identity skip over each convolution: Bi-Real Net, arXiv 1808.00278).
+    """
+
+    config: LayerConfig
+    binarize_input: ActivationBinarizer
+    binarize_weight: WeightBinarizer
+    norm: nn.Module
+    act: nn.Module
+
+    @classmethod
+    def from_float(cls, conv: nn.Conv2d, config: LayerConfig) -> Self:
+        """Makes the binary form of ``conv``; weight and bias are shared by identity, hooks and mode are carried over.
+
+        Args:
+            conv: The float convolution, with zero padding; it is not changed.
+            config: The binary form. With ``skip`` the convolution must keep the shape of its input.
+
+        Raises:
+            LMBError: If a name or an option in ``config`` is unknown or not allowed.
+        """
+        new = cls.__new__(cls)
+        nn.Module.__init__(new)
+        shared = ("_parameters", "_buffers", "_modules")
+        new.__dict__.update({key: value for key, value in conv.__dict__.items() if key not in shared})
+        new._parameters = dict(conv._parameters)
+        new.config = config
+        new.binarize_input = make_activation(conv, config.activation, config.activation_options)
+        new.binarize_weight = make_weight(conv, config.weight, config.weight_options)
+        new.norm = make_norm(config.norm, conv.out_channels)
+        new.act = make_act(config.act, conv.out_channels)
+        check_weight_scale(config.alpha)
+        for part in new.children():
+            part.to(conv.weight.device).train(conv.training)
+        return new
+
+    @property
+    def has_act(self) -> bool:
+        """Whether an activation function is part of the unit, so that the network's own one is not needed."""
+        return not isinstance(self.act, nn.Identity)
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes of the packed form: bits of the weight, and in float32 its scale and all other parameters of the unit.
+
+        A norm is folded into scale and bias, so it counts as a bias.
+        """
+        outputs, inputs, *kernel = self.weight.shape
+        packed = outputs * math.prod(kernel) * math.ceil(inputs / 8)
+        unit = [p for part in (self.binarize_input, self.act) for p in part.parameters()]
+        has_bias = self.bias is not None or not isinstance(self.norm, nn.Identity)
+        return packed + 4 * (outputs + outputs * has_bias + sum(p.numel() for p in unit))
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of nn.Conv2d
+        """Maps ``(N, I, H, W)`` to ``(N, O, H', W')``."""
+        alpha = weight_scale(self.weight, self.config.alpha).view(-1, 1, 1, 1)
+        y = self._conv_forward(self.binarize_input(input), alpha * self.binarize_weight(self.weight), self.bias)
+        y = self.act(self.norm(y))
+        return y + input if self.config.skip else y
+
+    def extra_repr(self) -> str:
+        """As ``nn.Conv2d``, with scale and skip."""
+        return f"{super().extra_repr()}, alpha={self.config.alpha}, skip={self.config.skip}"
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        own = {f"{prefix}{key}": value for key, value in self.state_dict().items() if key not in ("weight", "bias")}
+        if f"{prefix}weight" in state_dict and not any(key in state_dict for key in own):  # a float checkpoint
+            state_dict.update(own)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def binary_convs(model: nn.Module) -> Iterator[BinaryConv2d]:
+    """Yields every :class:`BinaryConv2d` of a model, each once."""
+    return (module for module in model.modules() if isinstance(module, BinaryConv2d))

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Local means and the sign against them (LMB, doi 10.1109/TNNLS.2022.3212827)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from lmb_quant.errors import LMBError, unknown_name
+from lmb_quant.ops.sign import pm1
+from lmb_quant.ops.surrogates import check_surrogate, surrogate_derivative
+
+from .reference import TIE_MARGIN
+
+GLOBAL = 0
+"""The window that covers the whole frame."""
+
+NORMALIZATIONS = ("none", "map")
+
+
+def check_window(window: int | str) -> int:
+    """Returns the window as a positive odd number of pixels, or :data:`GLOBAL` for ``"global"``.
+
+    Raises:
+        LMBError: If it is even, not positive, or neither a number nor ``"global"``.
+    """
+    if window == "global":
+        return GLOBAL
+    if isinstance(window, bool) or not isinstance(window, int) or window < 1 or window % 2 == 0:
+        raise LMBError(f"window: {window!r} is not allowed. Allowed: an odd number of pixels (3, 5, 7, ...) or 'global'.")
+    return window
+
+
+def check_normalize(name: str) -> str:
+    """Returns ``name`` if it is a normalisation of u.
+
+    Raises:
+        LMBError: If it is not.
+    """
+    if name not in NORMALIZATIONS:
+        raise LMBError(unknown_name("normalize", name, NORMALIZATIONS))
+    return name
+
+
+def _sum_along(x: Tensor, window: int, dim: int) -> Tensor:
+    size, half = x.shape[dim], window // 2
+    padded = F.pad(x, (0, 0, half, half) if dim == 2 else (half, half, 0, 0))
+    total = padded.narrow(dim, 0, size)
+    for i in range(1, window):
+        total = total + padded.narrow(dim, i, size)
+    return total
+
+
+def _count_along(size: int, window: int, like: Tensor) -> Tensor:
+    index = torch.arange(size, device=like.device, dtype=like.dtype)
+    half = window // 2
+    return (index + half).clamp(max=size - 1) - (index - half).clamp(min=0) + 1
+
+
+def window_sum(x: Tensor, window: int) -> tuple[Tensor, Tensor]:
+    """Sums the in-frame pixels of the window x window square centred at each pixel, window by window.
+
+    Args:
+        x: ``(N, C, H, W)``, floating point.
+        window: Odd, >= 1, pixels.
+
+    Returns:
+        The sums, ``(N, C, H, W)``, and the number of pixels in each, ``(H, W)``, both of ``x``'s dtype. Columns are
+        added first, top to bottom, then rows, left to right: the order is part of the definition, so that every
+        implementation rounds alike.
+    """
+    total = _sum_along(_sum_along(x, window, 2), window, 3)
+    count = _count_along(x.shape[2], window, x)[:, None] * _count_along(x.shape[3], window, x)
+    return total, count
+
+
+def global_mean(x: Tensor) -> Tensor:
+    """Mean over the whole frame, accumulated in float64: ``(N, C, H, W)`` to ``(N, C, 1, 1)``, same dtype."""
+    return x.double().mean(dim=(2, 3), keepdim=True).to(x.dtype)
+
+
+def _total_and_count(x: Tensor, window: int) -> tuple[Tensor, Tensor]:
+    if window == GLOBAL:
+        return global_mean(x), x.new_ones(())
+    return window_sum(x, window)
+
+
+def local_mean(x: Tensor, window: int | str) -> Tensor:
+    r"""Computes the local mean T: the mean over the window centred at each pixel, in-frame pixels only.
+
+    Args:
+        x: ``(N, C, H, W)``, floating point; computed in float32.
+        window: Odd number of pixels, or ``"global"`` for the mean of the whole frame.
+
+    Returns:
+        ``(N, C, H, W)``, or ``(N, C, 1, 1)`` for ``"global"``; float32. Differentiable.
+
+    Raises:
+        LMBError: If ``window`` is not allowed.
+
+    Source:
+        LMB, doi 10.1109/TNNLS.2022.3212827 (abstract); the box window is this project's choice.
+    """
+    total, count = _total_and_count(x.float(), check_window(window))
+    return total / count
+
+
+class _LocalMeanSign(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, window: int, surrogate: str, detach: bool, normalize: str) -> Tensor:
+        values = x.float()
+        total, count = _total_and_count(values, window)
+        tau = TIE_MARGIN * (count * values.abs() + total.abs())
+        bits = count * values - total >= -tau
+        ctx.save_for_backward(values - total / count, count)
+        ctx.window, ctx.surrogate, ctx.detach, ctx.normalize = window, surrogate, detach, normalize
+        return pm1(bits, x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+        u, count = ctx.saved_tensors
+        if ctx.normalize == "map":
+            u = u / (2 * u.abs().mean(dim=(2, 3), keepdim=True)).clamp(min=torch.finfo(u.dtype).tiny)
+        through_value = grad.float() * surrogate_derivative(u, ctx.surrogate)
+        if ctx.detach:
+            return through_value.to(grad.dtype), None, None, None, None
+        if ctx.window == GLOBAL:
+            through_mean = through_value.mean(dim=(2, 3), keepdim=True)
+        else:  # the box sum with zeros outside is its own transpose
+            through_mean, _ = window_sum(through_value / count, ctx.window)
+        return (through_value - through_mean).to(grad.dtype), None, None, None, None
+
+
+def local_mean_sign(
+    x: Tensor,
+    window: int | str = 3,
+    *,
+    surrogate: str = "approx_sign",
+    detach_threshold: bool = False,
+    normalize: str = "none",
+) -> Tensor:
+    r"""Compares each value with the mean of the values around it.
+
+    .. math:: B = +1 \text{ if } A - T \ge -\tau \text{ else } -1, \quad \tau = 2^{-18} (|A| + |T|)
+
+    backward, with u = A - T and M the mean: ``dL/dA = G - M^T G``, ``G = dL/dB * g(u)``.
+
+    The margin tau makes flat regions exact ties (+1); without it rounding decides them. Computed in float32 whatever
+    the input or autocast says. NaN anywhere in a window, and a value that is itself infinite, give -1; finite values
+    with an infinite one in their window give +1.
+
+    Args:
+        x: A, ``(N, C, H, W)``, floating point.
+        window: Odd number of pixels, or ``"global"``.
+        surrogate: g; a name known to :func:`lmb_quant.ops.surrogate_derivative`.
+        detach_threshold: Drops the second term of the gradient.
+        normalize: ``"none"``, or ``"map"``: g is evaluated at u divided by twice its mean magnitude per map.
+
+    Returns:
+        Exactly -1 or +1, shape and dtype of ``x``. Differentiable once.
+
+    Raises:
+        LMBError: If an option is not allowed.
+
+    Source:
+        LMB, doi 10.1109/TNNLS.2022.3212827 (abstract). Box window, margin and gradient form are this project's choice.
+    """
+    return _LocalMeanSign.apply(  # type: ignore[no-any-return, no-untyped-call]
+        x, check_window(window), check_surrogate(surrogate), detach_threshold, check_normalize(normalize)
+    )

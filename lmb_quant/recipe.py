@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recipes: typed, strict data that says how a network is rewritten. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+
+from lmb_quant.errors import RecipeError, unknown_name
+
+TOKENS = ("@first", "@last", "@upsample", "@pointwise", "@grouped", "@strided")
+
+_STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
+_WITH_OPTIONS = ConfigDict(extra="allow", frozen=True, strict=True)
+
+
+class Metadata(BaseModel):
+    """Who the recipe is: name, one line of description, source (doi, arXiv, or "this project's choice")."""
+
+    model_config = _STRICT
+    name: str
+    description: str = ""
+    source: str = ""
+
+
+class BinarizerChoice(BaseModel):
+    """A binariser's name; every other key is an option of that binariser and is checked by it."""
+
+    model_config = _WITH_OPTIONS
+    binarizer: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options, without the name."""
+        return dict(self.model_extra or {})
+
+
+class WeightChoice(BinarizerChoice):
+    """A weight binariser and the name of its scale alpha."""
+
+    scale: str = "channel_mean"
+
+
+class Unit(BaseModel):
+    """What surrounds a binary convolution.
+
+    ``skip``: ``auto`` adds the input where the shapes allow it and the network does not itself add it right after;
+    ``shape`` wherever the shapes allow it; ``none`` never.
+    """
+
+    model_config = _STRICT
+    skip: Literal["auto", "shape", "none"] = "auto"
+    norm: str = "none"
+    act: str = "none"
+
+
+class Scheme(BaseModel):
+    """How a convolution is binarised."""
+
+    model_config = _STRICT
+    activation: BinarizerChoice
+    weight: WeightChoice
+    unit: Unit = Unit()
+
+
+class ActivationOverride(BaseModel):
+    """Options that replace those of the scheme; with another ``binarizer`` none of the scheme's are kept."""
+
+    model_config = _WITH_OPTIONS
+    binarizer: str | None = None
+
+
+class WeightOverride(ActivationOverride):
+    """As :class:`ActivationOverride`, with the scale."""
+
+    scale: str | None = None
+
+
+class UnitOverride(BaseModel):
+    """Unit keys that replace those of the scheme."""
+
+    model_config = _STRICT
+    skip: Literal["auto", "shape", "none"] | None = None
+    norm: str | None = None
+    act: str | None = None
+
+
+class Override(BaseModel):
+    """A change for the layers whose name matches; the first one that matches wins."""
+
+    model_config = _STRICT
+    match: str
+    skip_layer: bool = False
+    activation: ActivationOverride | None = None
+    weight: WeightOverride | None = None
+    unit: UnitOverride | None = None
+
+
+class Other(BaseModel):
+    """A torchao config, in ``config_to_dict`` form, for layers that stay float."""
+
+    model_config = _STRICT
+    match: str
+    torchao: dict[str, Any]
+
+
+class Recipe(BaseModel):
+    """How a network is rewritten: which convolutions, and what they become. Never how it is trained.
+
+    Patterns are globs (``body.*``), regular expressions that match in full (``re:body\\.\\d+``) or, in ``ignore``,
+    structural tokens (``@first``, ``@last``, ``@upsample``, ``@pointwise``, ``@grouped``, ``@strided``).
+    ``targets`` holds the class name ``Conv2d`` or patterns.
+    """
+
+    model_config = _STRICT
+    version: Literal[1]
+    metadata: Metadata
+    targets: Annotated[list[str], Field(min_length=1)] = ["Conv2d"]
+    ignore: list[str] = []
+    scheme: Scheme
+    overrides: list[Override] = []
+    others: list[Other] = []
+    _place: str = PrivateAttr(default="recipe")
+
+    @property
+    def place(self) -> str:
+        """Where the recipe was read, for error messages: a path, or its name."""
+        return self._place
+
+    @classmethod
+    def load(cls, source: Recipe | Mapping[str, Any] | str | Path) -> Recipe:
+        """Reads a recipe.
+
+        Args:
+            source: Name of a shipped recipe (``"lmb"``), path of a YAML file, YAML text, mapping, or a recipe.
+
+        Raises:
+            RecipeError: If there is no such recipe or file, or its content is not a recipe; names place, value and
+                what is allowed.
+        """
+        if isinstance(source, Recipe):
+            return source
+        if isinstance(source, Mapping):
+            return cls._build(dict(source), "recipe")
+        if isinstance(source, str) and "\n" in source:
+            return cls._parse(source, "recipe")
+        text = str(source)
+        if isinstance(source, Path) or text.endswith((".yaml", ".yml")) or "/" in text:
+            path = Path(text).expanduser()
+            try:
+                return cls._parse(path.read_text(encoding="utf-8"), str(path))
+            except (OSError, UnicodeDecodeError) as error:
+                raise RecipeError(f"{path}: cannot read the recipe: {error}.") from None
+        shipped = dict(_shipped())
+        if text not in shipped:
+            raise RecipeError(f"{unknown_name('recipe', text, shipped)} A path must end in .yaml or .yml.")
+        return cls._parse(shipped[text], f"recipe {text!r}")
+
+    @classmethod
+    def _parse(cls, text: str, place: str) -> Recipe:
+        try:
+            data = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise RecipeError(f"{place}: not valid YAML: {error}") from None
+        if not isinstance(data, dict):
+            raise RecipeError(f"{place}: a recipe is a mapping, not {type(data).__name__}: {data!r}.")
+        return cls._build(data, place)
+
+    @classmethod
+    def _build(cls, data: dict[str, Any], place: str) -> Recipe:
+        try:
+            recipe = cls.model_validate(data)
+        except ValidationError as error:
+            _explain(error, place)
+        for i, pattern in enumerate(recipe.ignore):
+            if pattern.startswith("@") and pattern not in TOKENS:
+                raise RecipeError(f"{place}: ignore[{i}]: {unknown_name('token', pattern, TOKENS)}")
+        recipe._place = place
+        return recipe
+
+    def __eq__(self, other: object) -> bool:
+        """Two recipes are equal if their content is, wherever they were read."""
+        return isinstance(other, Recipe) and self.model_dump() == other.model_dump()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that :meth:`load` reads back to an equal recipe."""
+        return self.model_dump(exclude_none=True)
+
+    def to_yaml(self) -> str:
+        """YAML text that :meth:`load` reads back to an equal recipe."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False)
+
+
+def recipe_names() -> list[str]:
+    """Names of the shipped recipes, sorted."""
+    return sorted(name for name, _ in _shipped())
+
+
+def _shipped() -> Iterator[tuple[str, str]]:
+    for file in files("lmb_quant").joinpath("recipes").iterdir():
+        if file.name.endswith(".yaml"):
+            yield file.name.removesuffix(".yaml"), file.read_text(encoding="utf-8")
+
+
+def _explain(error: ValidationError, place: str) -> NoReturn:
+    """Turns pydantic's first complaint into: place: key: what is wrong, the value, what is allowed."""
+    first = min(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")  # a typo explains what is missing
+    location = first["loc"]
+    if first["type"] == "extra_forbidden":
+        where, key = _dotted(location[:-1]), location[-1]
+        raise RecipeError(f"{place}: {where}{unknown_name('key', key, _fields(location[:-1]))}") from None
+    if first["type"] == "missing":
+        raise RecipeError(f"{place}: {_dotted(location[:-1])}the key {location[-1]!r} is missing.") from None
+    raise RecipeError(f"{place}: {_dotted(location)}{first['input']!r} is not allowed. {first['msg']}.") from None
+
+
+def _dotted(location: tuple[int | str, ...]) -> str:
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+    return f"{text}: " if text else ""
+
+
+def _fields(location: tuple[int | str, ...]) -> list[str]:
+    """The keys allowed at a place, read from the JSON schema."""
+    schema = Recipe.model_json_schema()
+    node: dict[str, Any] = schema
+    for part in location:
+        node = node["items"] if isinstance(part, int) else node["properties"][part]
+        for option in node.get("anyOf", [node]):
+            if "$ref" in option:
+                node = schema["$defs"][option["$ref"].rsplit("/", 1)[1]]
+    return list(node.get("properties", {}))

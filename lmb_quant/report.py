@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""summary(): parameters, bits, bytes, multiply-accumulates and operations of a network, layer by layer."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from lmb_quant.errors import LMBError
+from lmb_quant.modules import BinaryConv2d
+from lmb_quant.table import render
+
+_COUNTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """Figures of one layer.
+
+    ``bits`` is 1 or 32; ``weights`` counts the weight tensor alone, ``bytes`` the stored form of the whole layer
+    (packed where binary, else float32). MACs, additions (of the local mean) and ``ops`` = float MACs + binary MACs / 64
+    are for one run on the summary's input.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    output_size: tuple[int, ...]
+    bits: int
+    weights: int
+    bytes: int
+    float_bytes: int
+    float_macs: int
+    binary_macs: int
+    additions: int
+
+    @property
+    def ops(self) -> float:
+        """Float MACs + binary MACs / 64."""
+        return self.float_macs + self.binary_macs / 64
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Figures of a network; ``print`` shows them as a table.
+
+    Counting rule (Bi-Real Net, ReActNet, BBCU): ``ops = float MACs + binary MACs / 64``,
+    ``params = float weights + binary weights / 32``; weights of convolutions and linear layers only. The local mean's
+    additions are listed beside them.
+    """
+
+    input_size: tuple[int, ...]
+    layers: tuple[LayerReport, ...] = field(repr=False)
+
+    @property
+    def ops(self) -> float:
+        """Operations of one run."""
+        return sum(layer.ops for layer in self.layers)
+
+    @property
+    def float_ops(self) -> int:
+        """Operations of the same network in float: all its MACs."""
+        return sum(layer.float_macs + layer.binary_macs for layer in self.layers)
+
+    @property
+    def additions(self) -> int:
+        """Additions of the local means, of one run."""
+        return sum(layer.additions for layer in self.layers)
+
+    @property
+    def params(self) -> float:
+        """Float weights + binary weights / 32."""
+        return sum(layer.weights * layer.bits / 32 for layer in self.layers)
+
+    @property
+    def float_params(self) -> int:
+        """Weights of the same network in float."""
+        return sum(layer.weights for layer in self.layers)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the stored network: binary layers packed, all else in float32."""
+        return sum(layer.bytes for layer in self.layers)
+
+    @property
+    def float_bytes(self) -> int:
+        """Bytes of the same network in float32: for binary layers, weight and bias alone."""
+        return sum(layer.float_bytes for layer in self.layers)
+
+    def __str__(self) -> str:
+        columns = (
+            "layer", "class", "weight", "output", "bits", "bytes", "float MACs", "binary MACs", "OPs", "LMB additions"
+        )  # fmt: skip
+        rows = [
+            (
+                layer.name or "(the model itself)", layer.kind, "x".join(map(str, layer.shape)),
+                "x".join(map(str, layer.output_size)), str(layer.bits), f"{layer.bytes:,}", f"{layer.float_macs:,}",
+                f"{layer.binary_macs:,}", f"{layer.ops:,.0f}", f"{layer.additions:,}",
+            )
+            for layer in self.layers
+        ]  # fmt: skip
+        totals = [sum(getattr(layer, key) for layer in self.layers) for key in ("float_macs", "binary_macs")]
+        rows.append(
+            ("total", "", "", "", "", f"{self.bytes:,}", *(f"{n:,}" for n in totals), f"{self.ops:,.0f}",
+             f"{self.additions:,}")
+        )  # fmt: skip
+        title = f"input {'x'.join(map(str, self.input_size))}; OPs = float MACs + binary MACs / 64"
+        ratios = (
+            f"against float32: OPs {_ratio(self.float_ops, self.ops)} fewer ({self.ops / 1e9:.3f} of "
+            f"{self.float_ops / 1e9:.3f} G), bytes {_ratio(self.float_bytes, self.bytes)} fewer ({self.bytes:,} of "
+            f"{self.float_bytes:,}), parameters {self.params / 1e3:.1f} K of {self.float_params / 1e3:.1f} K"
+        )
+        return f"{render(title, columns, rows, right=range(4, 10))}\n{ratios}"
+
+
+def _ratio(whole: float, part: float) -> str:
+    return f"{whole / part:.2f}x" if part else "-"
+
+
+def summary(model: nn.Module, input_size: tuple[int, ...] = (1, 3, 180, 320)) -> Summary:
+    """Counts the parameters, bytes and operations of a network, float or binary.
+
+    Args:
+        model: Any module; a copy of it runs once, without computing values where the model allows it.
+        input_size: Size of the input, ``(N, C, H, W)``; the default is the LR image behind a 1280 x 720 one at x4.
+
+    Returns:
+        The figures; a layer that runs several times is counted as often, one that does not run has none.
+
+    Raises:
+        LMBError: If the model does not run on an input of that size.
+    """
+    runs = _trace(model, tuple(input_size))
+    binary = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, BinaryConv2d))
+    layers = (
+        _report(name, module, runs.get(name, []))
+        for name, module in model.named_modules()
+        if any(True for _ in module.parameters(recurse=False)) and not name.startswith(binary)
+    )
+    return Summary(tuple(input_size), tuple(layers))
+
+
+_Run = tuple[tuple[int, ...], tuple[int, ...]]
+"""Sizes of the input and the output of one run of a layer."""
+
+
+def _report(name: str, module: nn.Module, runs: list[_Run]) -> LayerReport:
+    own = sum(4 * p.numel() for p in module.parameters(recurse=False))
+    weight = module.weight if isinstance(module, _COUNTED) else None
+    macs = sum(_macs(module, run) for run in runs)
+    binary = isinstance(module, BinaryConv2d)
+    additions = module.binarize_input.additions_per_value if isinstance(module, BinaryConv2d) else 0
+    return LayerReport(
+        name=name,
+        kind=type(module).__name__,
+        shape=() if weight is None else tuple(weight.shape),
+        output_size=runs[0][1] if runs else (),
+        bits=1 if binary else 32,
+        weights=0 if weight is None else weight.numel(),
+        bytes=module.packed_bytes if isinstance(module, BinaryConv2d) else own,
+        float_bytes=own,
+        float_macs=0 if binary else macs,
+        binary_macs=macs if binary else 0,
+        additions=sum(math.prod(before) * additions for before, _ in runs),
+    )
+
+
+def _macs(module: nn.Module, run: _Run) -> int:
+    before, after = run
+    if isinstance(module, nn.ConvTranspose2d):
+        return math.prod(before) * module.weight[0].numel()
+    if isinstance(module, _COUNTED):
+        return math.prod(after) * module.weight[0].numel()
+    return 0
+
+
+def _trace(model: nn.Module, input_size: tuple[int, ...]) -> dict[str, list[_Run]]:
+    """Runs a copy of the model and notes each layer's sizes; on the meta device, or for real where that fails."""
+    try:
+        return _trace_on(copy.deepcopy(model).to("meta"), input_size)
+    except (RuntimeError, NotImplementedError):
+        pass
+    try:
+        return _trace_on(copy.deepcopy(model), input_size)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise LMBError(f"input_size: the model does not run on an input of size {input_size!r}: {reason}") from error
+
+
+def _trace_on(model: nn.Module, input_size: tuple[int, ...]) -> dict[str, list[_Run]]:
+    runs: dict[str, list[_Run]] = {}
+
+    def hook_for(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+            if args and isinstance(args[0], Tensor) and isinstance(output, Tensor):
+                runs.setdefault(name, []).append((tuple(args[0].shape), tuple(output.shape)))
+
+        return hook
+
+    for name, module in model.named_modules():
+        module._forward_hooks.clear()
+        module._forward_pre_hooks.clear()
+        module.register_forward_hook(hook_for(name))
+    like = next(model.parameters(), torch.zeros(()))
+    with torch.no_grad():
+        model.eval()(torch.zeros(input_size, device=like.device, dtype=like.dtype))
+    return runs
