@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from typing_extensions import Self
 
 from lmb_quant.errors import RecipeError, unknown_name
 
@@ -17,6 +19,13 @@ TOKENS = ("@first", "@last", "@upsample", "@pointwise", "@grouped", "@strided")
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
 _WITH_OPTIONS = ConfigDict(extra="allow", frozen=True, strict=True)
+
+
+def _merged(base: BinarizerChoice, override: ActivationOverride | None) -> dict[str, Any]:
+    changes = {} if override is None else override.model_dump(exclude_none=True)
+    if changes.get("binarizer", base.binarizer) == base.binarizer:
+        return base.model_dump() | changes
+    return {key: value for key, value in base.model_dump().items() if key not in base.options} | changes
 
 
 class Metadata(BaseModel):
@@ -67,6 +76,15 @@ class Scheme(BaseModel):
     weight: WeightChoice
     unit: Unit = Unit()
 
+    def overridden(self, override: Override) -> Scheme:
+        """The scheme with an override's keys in place of its own; another binariser takes none of its options."""
+        unit = {} if override.unit is None else override.unit.model_dump(exclude_none=True)
+        return Scheme(
+            activation=BinarizerChoice(**_merged(self.activation, override.activation)),
+            weight=WeightChoice(**_merged(self.weight, override.weight)),
+            unit=Unit(**self.unit.model_dump() | unit),
+        )
+
 
 class ActivationOverride(BaseModel):
     """Options that replace those of the scheme; with another ``binarizer`` none of the scheme's are kept."""
@@ -100,6 +118,15 @@ class Override(BaseModel):
     weight: WeightOverride | None = None
     unit: UnitOverride | None = None
 
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> Self:
+        changes = [key for key in ("activation", "weight", "unit") if getattr(self, key)]
+        if self.skip_layer and changes:
+            raise ValueError(f"skip_layer: true leaves the layer float, so {', '.join(changes)} would have no effect")
+        if not self.skip_layer and not any(getattr(self, key).model_dump(exclude_none=True) for key in changes):
+            raise ValueError("it changes nothing; give skip_layer: true, activation, weight or unit")
+        return self
+
 
 class Other(BaseModel):
     """A torchao config, in ``config_to_dict`` form, for layers that stay float."""
@@ -110,15 +137,15 @@ class Other(BaseModel):
 
 
 class Recipe(BaseModel):
-    """How a network is rewritten: which convolutions, and what they become. Never how it is trained.
+    r"""How a network is rewritten: which convolutions, and what they become. Never how it is trained.
 
-    Patterns are globs (``body.*``), regular expressions that match in full (``re:body\\.\\d+``) or, in ``ignore``,
+    Patterns are globs (``body.*``), regular expressions that match in full (``re:body\.\d+``) or, in ``ignore``,
     structural tokens (``@first``, ``@last``, ``@upsample``, ``@pointwise``, ``@grouped``, ``@strided``).
     ``targets`` holds the class name ``Conv2d`` or patterns.
     """
 
     model_config = _STRICT
-    version: Literal[1]
+    version: Annotated[int, Field(ge=1, le=1)]
     metadata: Metadata
     targets: Annotated[list[str], Field(min_length=1)] = ["Conv2d"]
     ignore: list[str] = []
@@ -147,9 +174,11 @@ class Recipe(BaseModel):
             return source
         if isinstance(source, Mapping):
             return cls._build(dict(source), "recipe")
-        if isinstance(source, str) and "\n" in source:
-            return cls._parse(source, "recipe")
+        if not isinstance(source, (str, Path)):
+            raise RecipeError(f"recipe: {source!r} is not allowed. Allowed: a name, a path, YAML text or a mapping.")
         text = str(source)
+        if isinstance(source, str) and any(mark in source for mark in ("\n", ": ", "{")):
+            return cls._parse(source, "recipe")
         if isinstance(source, Path) or text.endswith((".yaml", ".yml")) or "/" in text:
             path = Path(text).expanduser()
             try:
@@ -164,8 +193,8 @@ class Recipe(BaseModel):
     @classmethod
     def _parse(cls, text: str, place: str) -> Recipe:
         try:
-            data = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+            data = yaml.load(text, Loader=_Loader)
+        except (yaml.YAMLError, RecursionError) as error:
             raise RecipeError(f"{place}: not valid YAML: {error}") from None
         if not isinstance(data, dict):
             raise RecipeError(f"{place}: a recipe is a mapping, not {type(data).__name__}: {data!r}.")
@@ -177,11 +206,17 @@ class Recipe(BaseModel):
             recipe = cls.model_validate(data)
         except ValidationError as error:
             _explain(error, place)
-        for i, pattern in enumerate(recipe.ignore):
-            if pattern.startswith("@") and pattern not in TOKENS:
-                raise RecipeError(f"{place}: ignore[{i}]: {unknown_name('token', pattern, TOKENS)}")
+        for section, pattern in recipe._patterns():
+            _check_pattern(pattern, f"{place}: {section}")
         recipe._place = place
         return recipe
+
+    def _patterns(self) -> Iterator[tuple[str, str]]:
+        """Each pattern with the place where it stands."""
+        for section in ("targets", "ignore"):
+            yield from ((f"{section}[{i}]", pattern) for i, pattern in enumerate(getattr(self, section)))
+        for section in ("overrides", "others"):
+            yield from ((f"{section}[{i}].match", rule.match) for i, rule in enumerate(getattr(self, section)))
 
     def __eq__(self, other: object) -> bool:
         """Two recipes are equal if their content is, wherever they were read."""
@@ -207,6 +242,30 @@ def _shipped() -> Iterator[tuple[str, str]]:
     for file in files("lmb_quant").joinpath("recipes").iterdir():
         if file.name.endswith(".yaml"):
             yield file.name.removesuffix(".yaml"), file.read_text(encoding="utf-8")
+
+
+class _Loader(yaml.SafeLoader):
+    """A safe loader that refuses a key given twice, which YAML would let the last one win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for i, key in enumerate(keys):
+            if key in keys[:i]:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _check_pattern(pattern: str, place: str) -> None:
+    if pattern.startswith("@"):
+        if ".match" in place or "targets" in place:
+            raise RecipeError(f"{place}: {pattern!r} is not allowed. Structural tokens are allowed in ignore only.")
+        if pattern not in TOKENS:
+            raise RecipeError(f"{place}: {unknown_name('token', pattern, TOKENS)}")
+    if pattern.startswith("re:"):
+        try:
+            re.compile(pattern[3:])
+        except re.error as error:
+            raise RecipeError(f"{place}: {pattern!r} is not a regular expression: {error}.") from None
 
 
 def _explain(error: ValidationError, place: str) -> NoReturn:

@@ -15,7 +15,8 @@ from lmb_quant.errors import LMBError
 from lmb_quant.modules import BinaryConv2d
 from lmb_quant.table import render
 
-_COUNTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_COUNTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED, nn.Linear)
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class Summary:
         columns = (
             "layer", "class", "weight", "output", "bits", "bytes", "float MACs", "binary MACs", "OPs", "LMB additions"
         )  # fmt: skip
-        rows = [
+        rows: list[tuple[str, ...]] = [
             (
                 layer.name or "(the model itself)", layer.kind, "x".join(map(str, layer.shape)),
                 "x".join(map(str, layer.output_size)), str(layer.bits), f"{layer.bytes:,}", f"{layer.float_macs:,}",
@@ -136,7 +137,12 @@ def summary(model: nn.Module, input_size: tuple[int, ...] = (1, 3, 180, 320)) ->
         LMBError: If the model does not run on an input of that size.
     """
     runs = _trace(model, tuple(input_size))
-    binary = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, BinaryConv2d))
+    binary = tuple(
+        f"{name}.{child}".lstrip(".")
+        for name, module in model.named_modules()
+        if isinstance(module, BinaryConv2d)
+        for child, _ in module.named_children()
+    )
     layers = (
         _report(name, module, runs.get(name, []))
         for name, module in model.named_modules()
@@ -172,7 +178,7 @@ def _report(name: str, module: nn.Module, runs: list[_Run]) -> LayerReport:
 
 def _macs(module: nn.Module, run: _Run) -> int:
     before, after = run
-    if isinstance(module, nn.ConvTranspose2d):
+    if isinstance(module, _TRANSPOSED):
         return math.prod(before) * module.weight[0].numel()
     if isinstance(module, _COUNTED):
         return math.prod(after) * module.weight[0].numel()
@@ -183,12 +189,12 @@ def _trace(model: nn.Module, input_size: tuple[int, ...]) -> dict[str, list[_Run
     """Runs a copy of the model and notes each layer's sizes; on the meta device, or for real where that fails."""
     try:
         return _trace_on(copy.deepcopy(model).to("meta"), input_size)
-    except (RuntimeError, NotImplementedError):
+    except Exception:
         pass
     try:
         return _trace_on(copy.deepcopy(model), input_size)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise LMBError(f"input_size: the model does not run on an input of size {input_size!r}: {reason}") from error
 
 
@@ -207,6 +213,7 @@ def _trace_on(model: nn.Module, input_size: tuple[int, ...]) -> dict[str, list[_
         module._forward_pre_hooks.clear()
         module.register_forward_hook(hook_for(name))
     like = next(model.parameters(), torch.zeros(()))
+    model.eval()
     with torch.no_grad():
-        model.eval()(torch.zeros(input_size, device=like.device, dtype=like.dtype))
+        model(torch.zeros(input_size, device=like.device, dtype=like.dtype))
     return runs

@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from lmb_quant.errors import LMBError, RecipeError, unknown_name
 from lmb_quant.modules import BinaryConv2d, LayerConfig
-from lmb_quant.recipe import ActivationOverride, BinarizerChoice, Override, Recipe
+from lmb_quant.recipe import Override, Recipe, Scheme
 from lmb_quant.structure import Structure, find_structure
 from lmb_quant.table import render
 
@@ -80,17 +83,10 @@ class Plan:
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Whether a glob, or ``re:`` and a regular expression, matches a layer's whole name.
-
-    Raises:
-        RecipeError: If the regular expression is not valid.
-    """
-    if not pattern.startswith("re:"):
-        return fnmatch.fnmatchcase(name, pattern)
-    try:
+    """Whether a glob, or ``re:`` and a regular expression, matches a layer's whole name."""
+    if pattern.startswith("re:"):
         return re.fullmatch(pattern[3:], name) is not None
-    except re.error as error:
-        raise RecipeError(f"pattern {pattern!r}: not a regular expression: {error}.") from None
+    return fnmatch.fnmatchcase(name, pattern)
 
 
 def plan(model: nn.Module, recipe: RecipeLike, *, input_size: tuple[int, ...] | None = None) -> Plan:
@@ -107,7 +103,10 @@ def plan(model: nn.Module, recipe: RecipeLike, *, input_size: tuple[int, ...] | 
     Raises:
         RecipeError: If the recipe is malformed, names something unknown, has a pattern that matches nothing, or
             selects no layer.
+        TypeError: If ``model`` is not a module.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model: {model!r} is not allowed. Allowed: a torch.nn.Module.")
     return _Planner(model, Recipe.load(recipe), input_size).plan()
 
 
@@ -142,7 +141,9 @@ def binarize(model: nn.Module, recipe: RecipeLike, *, input_size: tuple[int, ...
             "filter_fn=None) with lmb_quant.integrations.torchao.to_torchao."
         )
     modules = dict(model.named_modules(remove_duplicate=False))
-    for layer in plan(model, recipe, input_size=input_size).binary:
+    planned = plan(model, recipe, input_size=input_size)
+    _warn(planned, modules)
+    for layer in planned.binary:
         conv = modules[layer.name]
         if isinstance(conv, BinaryConv2d):
             continue
@@ -157,6 +158,23 @@ def binarize(model: nn.Module, recipe: RecipeLike, *, input_size: tuple[int, ...
     return model
 
 
+def _warn(planned: Plan, modules: Mapping[str, nn.Module]) -> None:
+    if not planned.structure.found:
+        warnings.warn(f"the parts of the network were found {planned.structure.how}; check plan()", stacklevel=3)
+    weights = ((layer.name, modules[layer.name].weight) for layer in planned.binary)
+    dead = [name for name, weight in weights if isinstance(weight, Tensor) and _has_zero_filter(weight)]
+    if dead:
+        names = ", ".join(dead[:5])
+        warnings.warn(
+            f"filters of zeros have the scale 0 and get no gradient; initialise or load the weights of: {names}",
+            stacklevel=3,
+        )
+
+
+def _has_zero_filter(weight: Tensor) -> bool:
+    return not weight.is_meta and not bool(weight.detach().flatten(1).any(dim=1).all())
+
+
 class _Planner:
     """Applies a recipe's rules to a model's layers."""
 
@@ -166,6 +184,7 @@ class _Planner:
         for name, module in model.named_modules(remove_duplicate=False):
             self.names[module] = (*self.names.get(module, ()), name)
         self.structure = find_structure(model, input_size)
+        self.held = _held_outside(model)
         self.absorbing = {
             f"{name}.{child}".lstrip(".")
             for name, module in model.named_modules()
@@ -173,7 +192,10 @@ class _Planner:
         }
 
     def plan(self) -> Plan:
+        self._check_scheme()
         layers = tuple(self._plan_layer(module) for module in self.names if _weights(module))
+        if not layers:
+            raise RecipeError(f"{self.recipe.place}: the model has no layer with weights.")
         self._check_patterns(layers)
         if not any(layer.config for layer in layers):
             reasons = "; ".join(f"{layer.name or '(the model itself)'}: {layer.rule}" for layer in layers[:8])
@@ -184,7 +206,7 @@ class _Planner:
     def _plan_layer(self, module: nn.Module) -> PlannedLayer:
         names, weights = self.names[module], _weights(module)
         before = _bytes(module)
-        shape = tuple(weights[0].shape)
+        shape = () if is_lazy(weights[0]) else tuple(weights[0].shape)
         if isinstance(module, BinaryConv2d):
             after = module.packed_bytes
             return PlannedLayer(names, "BinaryConv2d", shape, "binary", "binary already", module.config, before, after)
@@ -193,8 +215,9 @@ class _Planner:
             assert isinstance(module, nn.Conv2d)
             override = self._override(names)
             if override is None or not override.skip_layer:
-                config = self._config(module, override)
-                after = self._build(module, config).packed_bytes
+                scheme = self.recipe.scheme if override is None else self.recipe.scheme.overridden(override)
+                config = _layer_config(scheme, self._skip(module, scheme.unit.skip))
+                after = self._build(module, config, f"layer {names[0]!r}").packed_bytes
                 rule = f"override: {override.match}" if override else f"target: {self._target(names)}"
                 return PlannedLayer(names, "Conv2d", shape, "binary", rule, config, before, after)
             float_rule = f"override: {override.match}: skip_layer"
@@ -208,6 +231,8 @@ class _Planner:
     def _float_rule(self, module: nn.Module) -> str | None:
         """The rule that keeps a layer float; None where it may become binary."""
         names = self.names[module]
+        if any(is_lazy(p) for p in module.parameters(recurse=False)):
+            return f"{type(module).__name__} has no weights yet; run the model once first"
         if type(module) is not nn.Conv2d:
             kind = "a subclass of Conv2d" if isinstance(module, nn.Conv2d) else "not a Conv2d"
             return f"{type(module).__name__} is {kind}"
@@ -215,6 +240,10 @@ class _Planner:
             return f"padding_mode {module.padding_mode!r} (only 'zeros' can be binary)"
         if "weight" not in module._parameters:
             return "its weight is computed from other tensors (weight_norm or the like)"
+        if module._modules or module._buffers or "forward" in vars(module) or module._load_state_dict_pre_hooks:
+            return "it carries submodules, buffers, a forward or a load_state_dict hook of its own"
+        if id(module) in self.held:
+            return f"it is also held in {self.held[id(module)]}, where a rewrite cannot replace it"
         for rule in self.recipe.ignore:
             if self.structure.has(rule, names[0], module) if rule.startswith("@") else _any_match(rule, names):
                 return f"ignore: {rule}"
@@ -226,40 +255,22 @@ class _Planner:
     def _override(self, names: tuple[str, ...]) -> Override | None:
         return next((override for override in self.recipe.overrides if _any_match(override.match, names)), None)
 
-    def _config(self, conv: nn.Conv2d, override: Override | None) -> LayerConfig:
-        scheme = self.recipe.scheme
-        if override is None:
-            override = Override(match="")
-        activation, activation_options = _choose(scheme.activation, override.activation)
-        weight, weight_options = _choose(scheme.weight, override.weight)
-        unit = scheme.unit.model_dump()
-        alpha = scheme.weight.scale
-        if override.weight is not None and override.weight.scale is not None:
-            alpha = override.weight.scale
-        if override.unit is not None:
-            unit |= override.unit.model_dump(exclude_none=True)
-        return LayerConfig(
-            activation=activation,
-            activation_options=activation_options,
-            weight=weight,
-            weight_options=weight_options,
-            alpha=alpha,
-            norm=unit["norm"],
-            act=unit["act"],
-            skip=self._skip(conv, unit["skip"]),
-        )
-
     def _skip(self, conv: nn.Conv2d, mode: str) -> bool:
         if mode == "none" or not _keeps_shape(conv):
             return False
         name = self.names[conv][0]
         return mode == "shape" or name not in self.structure.bypassed or name in self.absorbing
 
-    def _build(self, conv: nn.Conv2d, config: LayerConfig) -> BinaryConv2d:
+    def _build(self, conv: nn.Conv2d, config: LayerConfig, where: str) -> BinaryConv2d:
         try:
             return BinaryConv2d.from_float(conv, config)
         except LMBError as error:
-            raise RecipeError(f"{self.recipe.place}: layer {self.names[conv][0]!r}: {error}") from None
+            raise RecipeError(f"{self.recipe.place}: {where}: {error}") from None
+
+    def _check_scheme(self) -> None:
+        """Raises for an unknown name in the scheme, also where every layer overrides it."""
+        with torch.random.fork_rng():
+            self._build(nn.Conv2d(1, 1, 1), _layer_config(self.recipe.scheme, skip=False), "scheme")
 
     def _check_patterns(self, layers: tuple[PlannedLayer, ...]) -> None:
         """Raises for a pattern without effect; tokens describe a kind of layer, which a model may lack."""
@@ -282,28 +293,54 @@ class _Planner:
                 else:
                     what = f"matches no layer. {unknown_name('layer', pattern, [x.name for x in layers][:40])}"
                 raise RecipeError(f"{self.recipe.place}: {section}: {pattern!r} {what}")
+        for i, override in enumerate(self.recipe.overrides):
+            if not any(self._override(layer.names) is override for layer in binary):
+                raise RecipeError(
+                    f"{self.recipe.place}: overrides[{i}]: {override.match!r} never decides: earlier overrides match "
+                    "all layers that it matches, and the first match wins."
+                )
 
 
 def _weights(module: nn.Module) -> list[nn.Parameter]:
     """The module's own weights of two or more dimensions: those of convolutions, linear layers and the like."""
-    return [p for p in module.parameters(recurse=False) if p.ndim >= 2]
+    return [p for p in module.parameters(recurse=False) if is_lazy(p) or p.ndim >= 2]
+
+
+def _held_outside(model: nn.Module) -> dict[int, str]:
+    """Convolutions that a plain attribute, list, tuple or dict of some module refers to, by id, with the place."""
+    held = {}
+    for name, module in model.named_modules():
+        for key, value in vars(module).items():
+            if key.startswith("_"):
+                continue
+            inside = (
+                value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else [value]
+            )
+            for item in inside:
+                if isinstance(item, nn.Conv2d):
+                    held[id(item)] = f"the plain attribute {f'{name}.{key}'.lstrip('.')!r}"
+    return held
 
 
 def _bytes(module: nn.Module) -> int:
-    return sum(4 * p.numel() for p in module.parameters(recurse=False))
+    return sum(4 * p.numel() for p in module.parameters(recurse=False) if not is_lazy(p))
 
 
 def _any_match(pattern: str, names: tuple[str, ...]) -> bool:
     return any(matches(pattern, name) for name in names)
 
 
-def _choose(base: BinarizerChoice, override: ActivationOverride | None) -> tuple[str, dict[str, Any]]:
-    if override is None:
-        return base.binarizer, base.options
-    options = dict(override.model_extra or {})
-    if override.binarizer is None or override.binarizer == base.binarizer:
-        return base.binarizer, base.options | options
-    return override.binarizer, options
+def _layer_config(scheme: Scheme, skip: bool) -> LayerConfig:
+    return LayerConfig(
+        activation=scheme.activation.binarizer,
+        activation_options=scheme.activation.options,
+        weight=scheme.weight.binarizer,
+        weight_options=scheme.weight.options,
+        alpha=scheme.weight.scale,
+        norm=scheme.unit.norm,
+        act=scheme.unit.act,
+        skip=skip,
+    )
 
 
 def _keeps_shape(conv: nn.Conv2d) -> bool:

@@ -7,18 +7,32 @@ The run records which tensor was made from which. Nothing is learned from names.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+import random
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._pytree import tree_leaves
 
-_UPSAMPLING = ("pixel_shuffle", "interpolate", "upsample", "fold", "grid_sample")
-_ADDITION = ("add", "__add__", "__radd__", "__iadd__", "add_")
+from lmb_quant.errors import RecipeError
+
+_UPSAMPLING = {
+    "pixel_shuffle",
+    "interpolate",
+    "upsample",
+    "upsample_nearest",
+    "upsample_bilinear",
+    "fold",
+    "grid_sample",
+}
+_ADDITION = {"add", "iadd", "radd", "sub", "isub", "rsub", "subtract"}
 _SIDES = (24, 64, 32, 224)
+_CHANNELS = (3, 1, 4)
 
 
 @dataclass(frozen=True)
@@ -34,6 +48,7 @@ class Structure:
     upsample: frozenset[str]
     bypassed: frozenset[str]
     how: str
+    found: bool = True
 
     def has(self, token: str, name: str, conv: nn.Conv2d) -> bool:
         """Whether the structural token (``@first``, ``@pointwise``, ...) applies to a convolution."""
@@ -91,7 +106,7 @@ class _Recorder(TorchFunctionMode):
         parents = [node for tensor in inputs if (node := self.node_of(tensor)) is not None]
         result = func(*args, **(kwargs or {}))
         if parents:
-            op = (resolve_name(func) or getattr(func, "__name__", "")).rsplit(".", 1)[-1]
+            op = (resolve_name(func) or getattr(func, "__name__", "")).rsplit(".", 1)[-1].strip("_")
             for leaf in tree_leaves(result):
                 if isinstance(leaf, Tensor):
                     self.note(leaf, op, parents)
@@ -107,66 +122,108 @@ def find_structure(model: nn.Module, input_size: tuple[int, ...] | None = None) 
 
     Returns:
         The structure. Where the model cannot be run on any tried input, the first and the last ``Conv2d`` in
-        registration order count as ``first`` and ``last``, and ``how`` says so.
+        registration order count as ``first`` and ``last``, and ``how`` says so; ``found`` is then false.
+
+    Raises:
+        RecipeError: If ``input_size`` is given and the model does not run on it.
     """
-    convs = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
+    convs = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     if not convs:
         return Structure(frozenset(), frozenset(), frozenset(), frozenset(), "no convolution")
-    channels = next(iter(convs.values())).in_channels
-    sizes = [input_size] if input_size else [(1, channels, side, side) for side in _SIDES]
     problem = ""
-    for size in sizes:
-        try:
-            return _probe(model, size)
-        except Exception as error:  # noqa: BLE001 - any model, any failure: the next size may fit
-            problem = f"{type(error).__name__}: {error}".splitlines()[0]
-    names = list(convs)
+    with _untouched_rng():
+        probe = _Probe(model)
+        for size in [input_size] if input_size else _sizes(convs):
+            try:
+                return probe.run(tuple(size))
+            except Exception as error:
+                problem = problem or f"{type(error).__name__}: {error}".splitlines()[0]
+    if input_size:
+        raise RecipeError(f"input_size: the model does not run on an input of size {tuple(input_size)!r}: {problem}")
+    names = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
     how = f"by registration order, since a trial run failed ({problem}); input_size=... may help"
-    return Structure(frozenset(names[:1]), frozenset(names[-1:]), frozenset(), frozenset(), how)
+    return Structure(frozenset(names[:1]), frozenset(names[-1:]), frozenset(), frozenset(), how, found=False)
 
 
-def _probe(model: nn.Module, size: tuple[int, ...]) -> Structure:
-    probe = copy.deepcopy(model).eval()
-    names: dict[str, list[tuple[_Node | None, _Node]]] = {}
-    recorder = _Recorder()
-    for name, module in probe.named_modules():
-        module._forward_hooks.clear()
-        module._forward_pre_hooks.clear()
-        if isinstance(module, nn.Conv2d):
-            names[name] = []
-            module.register_forward_hook(_conv_hook(recorder, names[name]))
-    reference = next(module.weight for module in probe.modules() if isinstance(module, nn.Conv2d))
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        image = torch.rand(size).to(reference.device, reference.dtype)
-        with recorder:
-            source = recorder.note(image, "image", [])
-            result = probe(image)
-    results = [node for leaf in tree_leaves(result) if isinstance(leaf, Tensor) and (node := recorder.node_of(leaf))]
-    unused = [name for name, uses in names.items() if not uses]
-    how = f"by a trial run on an input of size {tuple(size)}"
-    if unused:
-        how += f"; not run: {', '.join(unused)}"
-    return Structure(
-        first=_where(names, lambda before, out: _comes_from(before, source)),
-        last=_where(names, lambda before, out: _reaches(out, results)),
-        upsample=_where(names, lambda before, out: _feeds_upsampling(out)),
-        bypassed=_where(names, _is_bypassed),
-        how=how,
-    )
+def _sizes(convs: list[nn.Conv2d]) -> Iterator[tuple[int, ...]]:
+    """Image sizes to try: channels of the first convolution, usual ones, then those of any other convolution."""
+    for channels in dict.fromkeys((convs[0].in_channels, *_CHANNELS, *(conv.in_channels for conv in convs))):
+        yield from ((1, channels, side, side) for side in _SIDES)
 
 
-def _conv_hook(recorder: _Recorder, uses: list[tuple[_Node | None, _Node]]) -> Callable[..., None]:
-    def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        before = recorder.node_of(args[0])
-        uses.append((before, recorder.note(output, "conv", [before] if before else [])))
+@contextmanager
+def _untouched_rng() -> Iterator[None]:
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
 
-    return hook
+
+@dataclass
+class _Use:
+    """One call of a convolution; ``before`` is None where the recorder lost track of its input."""
+
+    name: str
+    before: _Node | None
+    out: _Node
 
 
-def _where(
-    names: dict[str, list[tuple[_Node | None, _Node]]], test: Callable[[_Node | None, _Node], bool]
-) -> frozenset[str]:
-    return frozenset(name for name, uses in names.items() if any(test(before, out) for before, out in uses))
+class _Probe:
+    """A copy of the model, without hooks of others, that records its runs."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = copy.deepcopy(model)
+        self.model.eval()
+        self.names: list[str] = []
+        self.recorder = _Recorder()
+        self.uses: list[_Use] = []
+        for name, module in self.model.named_modules():
+            module._forward_hooks.clear()
+            module._forward_pre_hooks.clear()
+            if isinstance(module, nn.Conv2d):
+                self.names.append(name)
+                module.register_forward_hook(self._hook(name), with_kwargs=True)
+
+    def _hook(self, name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
+            before = self.recorder.node_of(
+                next(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor))
+            )
+            out = self.recorder.note(output, "conv", [before] if before else [])
+            self.uses.append(_Use(name, before, out))
+
+        return hook
+
+    def run(self, size: tuple[int, ...]) -> Structure:
+        self.recorder, self.uses = _Recorder(), []
+        like = next(p for p in self.model.parameters() if p.is_floating_point())
+        with torch.no_grad():
+            image = torch.rand(size).to(like.device, like.dtype)
+            source = self.recorder.note(image, "image", [])
+            with self.recorder:
+                result = self.model(image)
+        leaves = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+        results = {node for leaf in leaves if (node := self.recorder.node_of(leaf))}
+        if not results:
+            raise TypeError(f"the result is no tensor, nor a list, tuple or dict of tensors: {type(result).__name__}")
+        run = {use.name for use in self.uses}
+        unused = [name for name in self.names if name not in run]
+        how = f"by a trial run on an input of size {size}" + (f"; not run: {', '.join(unused)}" if unused else "")
+        untracked_first = self.uses[:1] if self.uses and self.uses[0].before is None else []
+        return Structure(
+            first=_names(use for use in self.uses if use in untracked_first or _comes_from(use.before, source)),
+            last=_names(use for use in self.uses if _reaches(use.out, results)),
+            upsample=_names(use for use in self.uses if _feeds_upsampling(use.out)),
+            bypassed=_names(use for use in self.uses if _is_bypassed(use)),
+            how=how,
+        )
+
+
+def _names(uses: Iterable[_Use]) -> frozenset[str]:
+    return frozenset(use.name for use in uses)
 
 
 def _not_conv(node: _Node) -> bool:
@@ -174,28 +231,27 @@ def _not_conv(node: _Node) -> bool:
 
 
 def _comes_from(before: _Node | None, source: _Node) -> bool:
-    if before is None:
-        return True
-    return before is source or (_not_conv(before) and source in before.reach(lambda node: node.parents, _not_conv))
+    if before is None or not _not_conv(before):
+        return False
+    return before is source or source in before.reach(lambda node: node.parents, _not_conv)
 
 
-def _reaches(out: _Node, results: list[_Node]) -> bool:
-    return out in results or any(node in results for node in out.reach(lambda node: node.children, _not_conv))
+def _reaches(out: _Node, results: set[_Node]) -> bool:
+    return out in results or any(
+        node in results and _not_conv(node) for node in out.reach(lambda node: node.children, _not_conv)
+    )
 
 
 def _feeds_upsampling(out: _Node) -> bool:
     """Follows the output as long as nothing is added to it."""
     steps = out.reach(lambda node: node.children, lambda node: len(node.parents) == 1 and _not_conv(node))
-    return any(any(word in node.op for word in _UPSAMPLING) for node in steps)
+    return any(node.op in _UPSAMPLING for node in steps)
 
 
-def _is_bypassed(before: _Node | None, out: _Node) -> bool:
-    """Whether out, changed by no other convolution, is added to something that before was made from."""
-    if before is None:
+def _is_bypassed(use: _Use) -> bool:
+    """Whether the output, changed by no other convolution, is added to something that the input was made from."""
+    if use.before is None:
         return False
-    ancestors = {before, *before.reach(lambda node: node.parents, lambda node: True)}
-    mine = {out, *out.reach(lambda node: node.children, _not_conv)}
-    for node in mine:
-        if node.op in _ADDITION and any(parent in ancestors for parent in node.parents):
-            return True
-    return False
+    ancestors = {use.before, *use.before.reach(lambda node: node.parents, lambda node: True)}
+    reached = (use.out, *use.out.reach(lambda node: node.children, _not_conv))
+    return any(node.op in _ADDITION and not ancestors.isdisjoint(node.parents) for node in reached)

@@ -36,10 +36,33 @@ def check_count(name: str, value: Any) -> int:
     return value
 
 
+def check_channels(num_in_ch: Any, num_out_ch: Any) -> int:
+    """Returns the image's channels, which the enlarged input and the result have in common.
+
+    Raises:
+        LMBError: If they are no positive whole number, or differ.
+    """
+    if check_count("num_out_ch", num_out_ch) != check_count("num_in_ch", num_in_ch):
+        raise LMBError(f"num_out_ch: {num_out_ch!r} is not allowed. Allowed: num_in_ch, {num_in_ch!r}.")
+    return int(num_in_ch)
+
+
 def conv_act(conv: nn.Conv2d, x: Tensor, act: nn.Module) -> Tensor:
     """Convolution, then ``act``, unless the convolution is a binary one that brings its own activation function."""
     y = conv(x)
     return y if isinstance(conv, BinaryConv2d) and conv.has_act else act(y)
+
+
+def convs_of(module: nn.Module) -> list[nn.Conv2d]:
+    """The convolutions of a module, in order."""
+    return [part for part in module.modules() if isinstance(part, nn.Conv2d)]
+
+
+def zero_(*parameters: Tensor | None) -> None:
+    """Fills parameters with zeros; None is a bias that a convolution does not have."""
+    for parameter in parameters:
+        if parameter is not None:
+            nn.init.zeros_(parameter)
 
 
 def apply_recipe(model: nn.Module, recipe: RecipeLike | None) -> None:

@@ -11,11 +11,11 @@ from lmb_quant.errors import LMBError, unknown_name
 from lmb_quant.modules import BinaryConv2d
 from lmb_quant.rewrite import RecipeLike
 
-from ._blocks import apply_recipe, check_count, check_upscale, conv_act
+from ._blocks import apply_recipe, check_channels, check_count, check_upscale, conv_act, convs_of, zero_
 
 
 class ResidualBlock(nn.Module):
-    """``x + conv2(relu(conv1(x)))``; where the second convolution brings its own skip, the block's is left out.
+    """``x + conv2(relu(conv1(x)))``; where both convolutions bring their own skip, the block's is left out.
 
     Args:
         num_feat: Channels of input and output ``(N, num_feat, H, W)``.
@@ -32,7 +32,8 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps ``(N, num_feat, H, W)`` to the same shape."""
         y = self.conv2(conv_act(self.conv1, x, self.act))
-        return y if isinstance(self.conv2, BinaryConv2d) and self.conv2.config.skip else x + y
+        skips = (isinstance(conv, BinaryConv2d) and conv.config.skip for conv in (self.conv1, self.conv2))
+        return y if all(skips) else x + y
 
 
 class LightTail(nn.Sequential):
@@ -48,7 +49,11 @@ class ClassicTail(nn.Sequential):
     def __init__(self, num_feat: int, num_out_ch: int, upscale: int) -> None:
         layers: list[nn.Module] = []
         for factor in (2, 2) if upscale == 4 else (upscale,):
-            layers += [nn.Conv2d(num_feat, num_feat * factor**2, 3, padding=1), nn.PixelShuffle(factor), nn.LeakyReLU(0.1)]
+            layers += [
+                nn.Conv2d(num_feat, num_feat * factor**2, 3, padding=1),
+                nn.PixelShuffle(factor),
+                nn.LeakyReLU(0.1),
+            ]
         layers += [nn.Conv2d(num_feat, num_feat, 3, padding=1), nn.LeakyReLU(0.1)]
         super().__init__(*layers, nn.Conv2d(num_feat, num_out_ch, 3, padding=1))
 
@@ -96,8 +101,7 @@ class LMBSRResNet(nn.Module):
         super().__init__()
         if tail not in TAILS:
             raise LMBError(unknown_name("tail", tail, TAILS))
-        if check_count("num_out_ch", num_out_ch) != check_count("num_in_ch", num_in_ch):
-            raise LMBError(f"num_out_ch: {num_out_ch!r} is not allowed. Allowed: num_in_ch, {num_in_ch!r}.")
+        check_channels(num_in_ch, num_out_ch)
         self.upscale = check_upscale(upscale)
         self.img_range = img_range
         self.conv_first = nn.Conv2d(num_in_ch, check_count("num_feat", num_feat), 3, padding=1)
@@ -109,15 +113,13 @@ class LMBSRResNet(nn.Module):
 
     def _init_weights(self) -> None:
         """Small residual branches, and an output that starts as the bilinear enlargement."""
-        for module in self.body.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight)
-                nn.init.zeros_(module.bias)
-                with torch.no_grad():
-                    module.weight.mul_(0.1)
-        last = [module for module in self.tail if isinstance(module, nn.Conv2d)][-1]
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        for conv in convs_of(self.body):
+            nn.init.kaiming_normal_(conv.weight)
+            zero_(conv.bias)
+            with torch.no_grad():
+                conv.weight.mul_(0.1)
+        last = convs_of(self.tail)[-1]
+        zero_(last.weight, last.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Enlarges ``(N, num_in_ch, H, W)``, values about [0, 1], to ``(N, num_out_ch, upscale H, upscale W)``."""

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmb_quant.rewrite import RecipeLike
 
-from ._blocks import apply_recipe, check_count, check_upscale, conv_act
+from ._blocks import apply_recipe, check_channels, check_count, check_upscale, conv_act, convs_of, zero_
 
 
 class LMBVDSR(nn.Module):
@@ -46,8 +45,7 @@ class LMBVDSR(nn.Module):
         img_range: float = 16.0,
     ) -> None:
         super().__init__()
-        if check_count("num_out_ch", num_out_ch) != check_count("num_in_ch", num_in_ch):
-            raise LMBError(f"num_out_ch: {num_out_ch!r} is not allowed. Allowed: num_in_ch, {num_in_ch!r}.")
+        check_channels(num_in_ch, num_out_ch)
         self.upscale = check_upscale(upscale)
         self.img_range = img_range
         self.conv_first = nn.Conv2d(num_in_ch, check_count("num_feat", num_feat), 3, padding=1)
@@ -60,16 +58,15 @@ class LMBVDSR(nn.Module):
 
     def _init_weights(self) -> None:
         """He initialisation, as the paper; an output that starts as the bicubic enlargement."""
-        for conv in (self.conv_first, *self.body):
+        for conv in (self.conv_first, *convs_of(self.body)):
             nn.init.kaiming_normal_(conv.weight)
-            nn.init.zeros_(conv.bias)
-        nn.init.zeros_(self.conv_last.weight)
-        nn.init.zeros_(self.conv_last.bias)
+            zero_(conv.bias)
+        zero_(self.conv_last.weight, self.conv_last.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Enlarges ``(N, num_in_ch, H, W)``, values about [0, 1], to ``(N, num_out_ch, upscale H, upscale W)``."""
         base = F.interpolate(x, scale_factor=self.upscale, mode="bicubic", align_corners=False)
         feat = self.act(self.conv_first((base - 0.5) * self.img_range))
-        for conv in self.body:
+        for conv in convs_of(self.body):
             feat = conv_act(conv, feat, self.act)
         return base + self.conv_last(feat) / self.img_range

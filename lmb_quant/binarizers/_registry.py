@@ -48,7 +48,9 @@ def activation_binarizer(
     return _register(_activations, name, source, golden)
 
 
-def weight_binarizer(name: str, *, source: str, golden: Golden) -> Callable[[type[WeightBinarizer]], type[WeightBinarizer]]:
+def weight_binarizer(
+    name: str, *, source: str, golden: Golden
+) -> Callable[[type[WeightBinarizer]], type[WeightBinarizer]]:
     """Registers a weight binariser; as :func:`activation_binarizer`."""
     return _register(_weights, name, source, golden)
 

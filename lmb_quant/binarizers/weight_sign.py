@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -48,8 +49,8 @@ class WeightSign(WeightBinarizer):
         super().__init__()
         if surrogate != ADAPTIVE_TRIANGLE and surrogate not in SURROGATES:
             raise LMBError(unknown_name("surrogate", surrogate, [*SURROGATES, ADAPTIVE_TRIANGLE]))
-        if not kappa > 0:
-            raise LMBError(f"kappa: {kappa!r} is not allowed. Allowed: a number above 0.")
+        if not 0 < kappa < math.inf:
+            raise LMBError(f"kappa: {kappa!r} is not allowed. Allowed: a finite number above 0.")
         self.surrogate = surrogate
         self.initial_kappa = kappa
         self.register_buffer("kappa", torch.tensor(kappa), persistent=False)

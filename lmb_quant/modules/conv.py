@@ -78,7 +78,7 @@ class BinaryConv2d(nn.Conv2d):
         new.act = make_act(config.act, conv.out_channels)
         check_weight_scale(config.alpha)
         for part in new.children():
-            part.to(conv.weight.device).train(conv.training)
+            part.to(conv.weight.device, conv.weight.dtype).train(conv.training)
         return new
 
     @property
@@ -98,8 +98,10 @@ class BinaryConv2d(nn.Conv2d):
         has_bias = self.bias is not None or not isinstance(self.norm, nn.Identity)
         return packed + 4 * (outputs + outputs * has_bias + sum(p.numel() for p in unit))
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of nn.Conv2d
-        """Maps ``(N, I, H, W)`` to ``(N, O, H', W')``."""
+    def forward(self, input: Tensor) -> Tensor:
+        """Maps ``(N, I, H, W)`` to ``(N, O, H', W')``; also unbatched, as ``nn.Conv2d``."""
+        if input.ndim == 3:
+            return self.forward(input[None])[0]
         alpha = weight_scale(self.weight, self.config.alpha).view(-1, 1, 1, 1)
         y = self._conv_forward(self.binarize_input(input), alpha * self.binarize_weight(self.weight), self.bias)
         y = self.act(self.norm(y))
@@ -107,7 +109,8 @@ class BinaryConv2d(nn.Conv2d):
 
     def extra_repr(self) -> str:
         """As ``nn.Conv2d``, with scale and skip."""
-        return f"{super().extra_repr()}, alpha={self.config.alpha}, skip={self.config.skip}"
+        plain: str = super().extra_repr()  # type: ignore[no-untyped-call]
+        return f"{plain}, alpha={self.config.alpha}, skip={self.config.skip}"
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         own = {f"{prefix}{key}": value for key, value in self.state_dict().items() if key not in ("weight", "bias")}

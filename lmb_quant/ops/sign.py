@@ -73,7 +73,7 @@ def surrogate_sign(u: Tensor, surrogate: str) -> Tensor:
     Raises:
         LMBError: If ``surrogate`` is unknown.
     """
-    return _SurrogateSign.apply(u, check_surrogate(surrogate))  # type: ignore[no-any-return, no-untyped-call]
+    return _SurrogateSign.apply(u, check_surrogate(surrogate))  # type: ignore[no-untyped-call]
 
 
 def triangle_sign(weight: Tensor, width: Tensor) -> Tensor:
@@ -89,4 +89,4 @@ def triangle_sign(weight: Tensor, width: Tensor) -> Tensor:
     Source:
         This project's choice; t = 1 and t = 0.5 are the triangles of BTM (AAAI 2021, figure 3 c and d).
     """
-    return _TriangleSign.apply(weight, width)  # type: ignore[no-any-return, no-untyped-call]
+    return _TriangleSign.apply(weight, width)  # type: ignore[no-untyped-call]

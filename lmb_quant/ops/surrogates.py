@@ -79,11 +79,11 @@ def triangle_width(weight: Tensor, kappa: Tensor | float) -> Tensor:
         kappa: Positive; large is a wide triangle (many weights are updated), small a narrow one.
 
     Returns:
-        ``(O, 1, 1, 1)``, at least the smallest normal number of the dtype, so that an all-zero filter stays finite.
+        ``(O, 1, 1, 1)``, at least 1e-4, so that the gradient of a filter of zeros stays finite.
 
     Source:
         This project's choice (docs/concepts.md): only the abstract of LMB was at hand, which says that the gradient of
         the binary weights is approximated adaptively. Fixed widths 1 and 0.5 are those of BTM (AAAI 2021).
     """
     t = kappa * weight.detach().abs().mean(dim=(1, 2, 3), keepdim=True)
-    return t.clamp(min=torch.finfo(weight.dtype).tiny)
+    return t.clamp(min=1e-4)

@@ -31,7 +31,9 @@ def check_window(window: int | str) -> int:
     if window == "global":
         return GLOBAL
     if isinstance(window, bool) or not isinstance(window, int) or window < 1 or window % 2 == 0:
-        raise LMBError(f"window: {window!r} is not allowed. Allowed: an odd number of pixels (3, 5, 7, ...) or 'global'.")
+        raise LMBError(
+            f"window: {window!r} is not allowed. Allowed: an odd number of pixels (3, 5, 7, ...) or 'global'."
+        )
     return window
 
 
@@ -170,6 +172,6 @@ def local_mean_sign(
     Source:
         LMB, doi 10.1109/TNNLS.2022.3212827 (abstract). Box window, margin and gradient form are this project's choice.
     """
-    return _LocalMeanSign.apply(  # type: ignore[no-any-return, no-untyped-call]
+    return _LocalMeanSign.apply(  # type: ignore[no-untyped-call]
         x, check_window(window), check_surrogate(surrogate), detach_threshold, check_normalize(normalize)
     )

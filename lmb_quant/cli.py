@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lmb-quant command."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from lmb_quant.errors import LMBError
+
+app = typer.Typer(
+    help="1-bit super-resolution networks by local-mean binarisation.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_FORWARD = {"allow_extra_args": True, "ignore_unknown_options": True}
+_OptionFile = Annotated[str, typer.Option("-opt", "--opt", help="BasicSR option file, or the name of a shipped one.")]
+
+
+@app.command(context_settings=_FORWARD, add_help_option=False)
+def train(context: typer.Context) -> None:
+    """Train by a BasicSR option file: -opt FILE [--auto_resume] [--force_yml KEY:KEY=VALUE ...]."""
+    from lmb_quant.integrations.basicsr.train import main as run  # the host is heavy and optional
+
+    raise typer.Exit(run(context.args))
+
+
+@app.command(context_settings=_FORWARD, add_help_option=False)
+def test(context: typer.Context) -> None:
+    """Evaluate by a BasicSR option file: -opt FILE [--force_yml KEY:KEY=VALUE ...]."""
+    from lmb_quant.integrations.basicsr.test import main as run  # the host is heavy and optional
+
+    raise typer.Exit(run(context.args))
+
+
+@app.command()
+def plan(
+    opt: _OptionFile,
+    recipe: Annotated[str | None, typer.Option(help="Recipe in place of the option file's.")] = None,
+) -> None:
+    """Show what a recipe does to an option file's network, layer by layer, and which rule decided."""
+    from lmb_quant.integrations.basicsr.options import float_network  # the host is heavy and optional
+    from lmb_quant.rewrite import plan as make_plan
+
+    network, own_recipe = float_network(opt)
+    chosen = recipe if recipe is not None else own_recipe
+    if chosen is None:
+        raise LMBError(f"{opt}: network_g: its recipe is ~ (a float network). Name one with --recipe.")
+    _say(str(make_plan(network, chosen)))
+
+
+@app.command()
+def summary(
+    opt: _OptionFile,
+    size: Annotated[tuple[int, int], typer.Option(help="Height and width of the LR image, pixels.")] = (180, 320),
+) -> None:
+    """Count parameters, bytes and operations of an option file's network."""
+    from lmb_quant.integrations.basicsr.options import built_network  # the host is heavy and optional
+    from lmb_quant.report import summary as summarize
+
+    network, channels = built_network(opt)
+    _say(str(summarize(network, (1, channels, *size))))
+
+
+@app.command()
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Show this recipe's YAML.")] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of recipes, for editors.")] = False,
+) -> None:
+    """List the shipped recipes, show one, or print the JSON schema."""
+    from lmb_quant.recipe import Recipe, recipe_names
+    from lmb_quant.schema import recipe_schema
+
+    if schema:
+        _say(json.dumps(recipe_schema(), indent=2))
+    elif name is not None:
+        _say(Recipe.load(name).to_yaml().rstrip())
+    else:
+        for known in recipe_names():
+            _say(f"{known:12} {Recipe.load(known).metadata.description}")
+
+
+@app.command()
+def doctor() -> None:
+    """Show versions, applied fixes, CPU and GPU, and what to do for each problem; exit code 1 if there is one."""
+    from lmb_quant.doctor import examine
+
+    report = examine()
+    _say(str(report))
+    raise typer.Exit(1 if report.problems else 0)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where photographs, runs and the picture go.")] = Path("lmb-demo"),
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each method; the table shows mean and spread.")] = 1,
+    steps: Annotated[int | None, typer.Option(min=10, help="Training steps of each run.")] = None,
+) -> None:
+    """Train a small network with LMB and with plain sign on real photographs, and compare: about four minutes."""
+    from lmb_quant.demo import STEPS, run_demo
+
+    run_demo(folder, seeds=seeds, steps=STEPS if steps is None else steps)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
+def main() -> None:
+    """Runs the command line; what a user did wrong ends in one message and exit code 2."""
+    try:
+        app()
+    except LMBError as error:
+        Console(stderr=True, soft_wrap=True, highlight=False).print("[bold red]error:[/]", str(error), markup=True)
+        raise SystemExit(2) from None

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What runs here: versions of the hosts, applied fixes, CPU, GPU, and what to do for each problem."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from lmb_quant.table import render
+
+_PACKAGES = ("lmb-quant", "torch", "torchvision", "numpy", "basicsr", "opencv-python-headless", "torchao", "timm")
+_CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_vpopcntdq", "avx512_bf16", "amx_int8", "neon", "asimd")
+_INSTALL = {
+    "basicsr": "pip install 'lmb-quant[basicsr]' && pip install --no-deps --no-build-isolation basicsr==1.4.2",
+    "torchao": "pip install 'lmb-quant[torchao]'",
+    "timm": "pip install 'lmb-quant[timm]'",
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """The findings; ``problems`` are lines that say what is wrong and what to do. ``print`` shows all."""
+
+    facts: tuple[tuple[str, str], ...]
+    problems: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = [render("lmb-quant doctor", ("what", "found"), [*self.facts, ("problems", str(len(self.problems)))])]
+        return "\n".join([*lines, *(f"problem: {problem}" for problem in self.problems)])
+
+
+def examine() -> Report:
+    """Looks at the machine and imports each integration once."""
+    facts = [("Python", platform.python_version()), *((name, _version(name)) for name in _PACKAGES)]
+    problems = []
+    for host, command in _INSTALL.items():
+        try:
+            integration = importlib.import_module(f"lmb_quant.integrations.{host}")
+        except ImportError as error:
+            facts.append((f"{host} integration", "not usable"))
+            problems.append(f"{host}: {str(error).splitlines()[0]} To use it: {command}")
+        else:
+            facts.append((f"{host} integration", _fixes(integration)))
+    facts += [
+        ("CPU", f"{_cpu_name()}, {torch.get_num_threads()} threads"),
+        ("CPU features", ", ".join(_cpu_flags()) or "none that is looked for"),
+        ("PyTorch's CPU kernels", torch.backends.cpu.get_cpu_capability()),
+        ("GPU", ", ".join(_gpus()) or "none"),
+    ]
+    return Report(tuple(facts), tuple(problems))
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _fixes(integration: object) -> str:
+    applied: Sequence[str] = getattr(integration, "applied_fixes", tuple)()
+    return f"usable; fixes applied: {', '.join(applied)}" if applied else "usable"
+
+
+def _cpu_info() -> str:
+    path = Path("/proc/cpuinfo")
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def _cpu_name() -> str:
+    found = re.search(r"model name\s*:\s*(.+)", _cpu_info())
+    return found.group(1).strip() if found else platform.processor() or platform.machine()
+
+
+def _cpu_flags() -> list[str]:
+    found = re.search(r"(?:flags|Features)\s*:\s*(.+)", _cpu_info())
+    flags = found.group(1).split() if found else []
+    return [flag for flag in _CPU_FLAGS if flag in flags]
+
+
+def _gpus() -> list[str]:
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
