@@ -19,6 +19,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+bench = typer.Typer(help="Measure speed: interleaved rounds, medians.", no_args_is_help=True)
+app.add_typer(bench, name="bench")
 _FORWARD = {"allow_extra_args": True, "ignore_unknown_options": True}
 _OptionFile = Annotated[str, typer.Option("-opt", "--opt", help="BasicSR option file, or the name of a shipped one.")]
 
@@ -106,6 +108,24 @@ def demo(
     from lmb_quant.demo import STEPS, run_demo
 
     run_demo(folder, seeds=seeds, steps=STEPS if steps is None else steps)
+
+
+@bench.command("training-step")
+def bench_training_step(
+    rounds: Annotated[int, typer.Option(min=1, help="Steps of each network that are timed, interleaved.")] = 15,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    output: Annotated[Path | None, typer.Option(help="Write the figures as JSON; the file must not exist.")] = None,
+    smoke: Annotated[bool, typer.Option("--smoke", help="Tiny sizes: does it run?")] = False,
+) -> None:
+    """Time a training step of LMBSRResNet with each recipe against the float network."""
+    from lmb_quant.bench.training_step import measure_training_steps
+
+    if output is not None and output.exists():
+        raise LMBError(f"--output: {str(output)!r} exists and is not overwritten. Name another file.")
+    report = measure_training_steps(rounds=rounds, threads=threads, smoke=smoke)
+    _say(str(report))
+    if output is not None:
+        output.write_text(report.to_json(), encoding="utf-8")
 
 
 def _say(text: str) -> None:

@@ -32,7 +32,11 @@ class Report:
     problems: tuple[str, ...]
 
     def __str__(self) -> str:
-        lines = [render("lmb-quant doctor", ("what", "found"), [*self.facts, ("problems", str(len(self.problems)))])]
+        lines = [
+            render(
+                "lmb-quant doctor", ("what", "found"), [*self.facts, ("problems", str(len(self.problems)))], total=True
+            )
+        ]
         return "\n".join([*lines, *(f"problem: {problem}" for problem in self.problems)])
 
 
@@ -47,7 +51,8 @@ def examine() -> Report:
             facts.append((f"{host} integration", "not usable"))
             problems.append(f"{host}: {str(error).splitlines()[0]} To use it: {command}")
         else:
-            facts.append((f"{host} integration", _fixes(integration)))
+            applied: Sequence[str] = getattr(integration, "applied_fixes", tuple)()
+            facts += [(f"{host} integration", "usable"), *(("  fix applied", fix) for fix in applied)]
     facts += [
         ("CPU", f"{_cpu_name()}, {torch.get_num_threads()} threads"),
         ("CPU features", ", ".join(_cpu_flags()) or "none that is looked for"),
@@ -62,11 +67,6 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
-
-
-def _fixes(integration: object) -> str:
-    applied: Sequence[str] = getattr(integration, "applied_fixes", tuple)()
-    return f"usable; fixes applied: {', '.join(applied)}" if applied else "usable"
 
 
 def _cpu_info() -> str:

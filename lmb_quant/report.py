@@ -116,7 +116,7 @@ class Summary:
             f"{self.float_ops / 1e9:.3f} G), bytes {_ratio(self.float_bytes, self.bytes)} fewer ({self.bytes:,} of "
             f"{self.float_bytes:,}), parameters {self.params / 1e3:.1f} K of {self.float_params / 1e3:.1f} K"
         )
-        return f"{render(title, columns, rows, right=range(4, 10))}\n{ratios}"
+        return f"{render(title, columns, rows, right=range(4, 10), total=True)}\n{ratios}"
 
 
 def _ratio(whole: float, part: float) -> str:

@@ -79,7 +79,7 @@ class Plan:
         rows.append(("total", "", "", f"{len(self.binary)} binary", "", f"{before:,}", f"{after:,}"))
         title = f"recipe {self.recipe.metadata.name}; parts found {self.structure.how}"
         columns = ("layer", "class", "weight", "decision", "rule that decided", "bytes before", "bytes after")
-        return render(title, columns, rows, right=(5, 6))
+        return render(title, columns, rows, right=(5, 6), total=True)
 
 
 def matches(pattern: str, name: str) -> bool:
@@ -207,9 +207,6 @@ class _Planner:
         names, weights = self.names[module], _weights(module)
         before = _bytes(module)
         shape = () if is_lazy(weights[0]) else tuple(weights[0].shape)
-        if isinstance(module, BinaryConv2d):
-            after = module.packed_bytes
-            return PlannedLayer(names, "BinaryConv2d", shape, "binary", "binary already", module.config, before, after)
         float_rule = self._float_rule(module)
         if float_rule is None:
             assert isinstance(module, nn.Conv2d)
@@ -217,10 +214,16 @@ class _Planner:
             if override is None or not override.skip_layer:
                 scheme = self.recipe.scheme if override is None else self.recipe.scheme.overridden(override)
                 config = _layer_config(scheme, self._skip(module, scheme.unit.skip))
-                after = self._build(module, config, f"layer {names[0]!r}").packed_bytes
+                new = self._build(module, config, f"layer {names[0]!r}")
                 rule = f"override: {override.match}" if override else f"target: {self._target(names)}"
-                return PlannedLayer(names, "Conv2d", shape, "binary", rule, config, before, after)
+                if isinstance(module, BinaryConv2d):
+                    self._check_same(names[0], module, new)
+                    rule = "binary already"
+                return PlannedLayer(names, "Conv2d", shape, "binary", rule, new.config, before, new.packed_bytes)
             float_rule = f"override: {override.match}: skip_layer"
+        if isinstance(module, BinaryConv2d):
+            rule, after = "binary already", module.packed_bytes
+            return PlannedLayer(names, "Conv2d", shape, "binary", rule, module.config, before, after)
         kind = type(module).__name__
         other = next((other for other in self.recipe.others if _any_match(other.match, names)), None)
         if other is None:
@@ -233,17 +236,19 @@ class _Planner:
         names = self.names[module]
         if any(is_lazy(p) for p in module.parameters(recurse=False)):
             return f"{type(module).__name__} has no weights yet; run the model once first"
-        if type(module) is not nn.Conv2d:
+        if type(module) not in (nn.Conv2d, BinaryConv2d):
             kind = "a subclass of Conv2d" if isinstance(module, nn.Conv2d) else "not a Conv2d"
             return f"{type(module).__name__} is {kind}"
         if module.padding_mode != "zeros":
             return f"padding_mode {module.padding_mode!r} (only 'zeros' can be binary)"
         if "weight" not in module._parameters:
             return "its weight is computed from other tensors (weight_norm or the like)"
-        if module._modules or module._buffers or "forward" in vars(module) or module._load_state_dict_pre_hooks:
+        if type(module) is nn.Conv2d and _has_extras(module):
             return "it carries submodules, buffers, a forward or a load_state_dict hook of its own"
         if id(module) in self.held:
             return f"it is also held in {self.held[id(module)]}, where a rewrite cannot replace it"
+        if names[0] in self.structure.idle:
+            return "it did not run in the trial run, which is in eval mode"
         for rule in self.recipe.ignore:
             if self.structure.has(rule, names[0], module) if rule.startswith("@") else _any_match(rule, names):
                 return f"ignore: {rule}"
@@ -266,6 +271,13 @@ class _Planner:
             return BinaryConv2d.from_float(conv, config)
         except LMBError as error:
             raise RecipeError(f"{self.recipe.place}: {where}: {error}") from None
+
+    def _check_same(self, name: str, old: BinaryConv2d, new: BinaryConv2d) -> None:
+        if old.config != new.config:
+            raise RecipeError(
+                f"{self.recipe.place}: layer {name!r} is binary already, in another way: {old.config}. "
+                f"This recipe asks for: {new.config}. Start from the float network."
+            )
 
     def _check_scheme(self) -> None:
         """Raises for an unknown name in the scheme, also where every layer overrides it."""
@@ -299,6 +311,10 @@ class _Planner:
                     f"{self.recipe.place}: overrides[{i}]: {override.match!r} never decides: earlier overrides match "
                     "all layers that it matches, and the first match wins."
                 )
+
+
+def _has_extras(conv: nn.Conv2d) -> bool:
+    return bool(conv._modules or conv._buffers or "forward" in vars(conv) or conv._load_state_dict_pre_hooks)
 
 
 def _weights(module: nn.Module) -> list[nn.Parameter]:

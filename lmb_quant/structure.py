@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._pytree import tree_leaves
 
 from lmb_quant.errors import RecipeError
+from lmb_quant.modules import BinaryConv2d
 
 _UPSAMPLING = {
     "pixel_shuffle",
@@ -31,8 +32,9 @@ _UPSAMPLING = {
     "grid_sample",
 }
 _ADDITION = {"add", "iadd", "radd", "sub", "isub", "rsub", "subtract"}
-_SIDES = (24, 64, 32, 224)
+_SIDES = (24, 64, 128, 224)
 _CHANNELS = (3, 1, 4)
+_FRAMES = (5, 7)
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class Structure:
     """The parts that convolutions play, by the name under which ``named_modules`` first lists them.
 
     ``bypassed``: the network itself adds, to the convolution's output, something that the convolution's input was made
-    from (a block's residual connection). ``how`` says in words how this was found.
+    from (a block's residual connection). ``idle``: it did not run, as in a branch for training only. ``how`` says in
+    words how this was found. Subclasses of ``Conv2d`` (a mean shift, say) play no part; what they do is looked through.
     """
 
     first: frozenset[str]
@@ -48,6 +51,7 @@ class Structure:
     upsample: frozenset[str]
     bypassed: frozenset[str]
     how: str
+    idle: frozenset[str] = frozenset()
     found: bool = True
 
     def has(self, token: str, name: str, conv: nn.Conv2d) -> bool:
@@ -127,7 +131,7 @@ def find_structure(model: nn.Module, input_size: tuple[int, ...] | None = None) 
     Raises:
         RecipeError: If ``input_size`` is given and the model does not run on it.
     """
-    convs = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    convs = [module for module in model.modules() if _is_conv(module)]
     if not convs:
         return Structure(frozenset(), frozenset(), frozenset(), frozenset(), "no convolution")
     problem = ""
@@ -140,15 +144,22 @@ def find_structure(model: nn.Module, input_size: tuple[int, ...] | None = None) 
                 problem = problem or f"{type(error).__name__}: {error}".splitlines()[0]
     if input_size:
         raise RecipeError(f"input_size: the model does not run on an input of size {tuple(input_size)!r}: {problem}")
-    names = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
+    names = [name for name, module in model.named_modules() if _is_conv(module)]
     how = f"by registration order, since a trial run failed ({problem}); input_size=... may help"
     return Structure(frozenset(names[:1]), frozenset(names[-1:]), frozenset(), frozenset(), how, found=False)
 
 
+def _is_conv(module: nn.Module) -> TypeGuard[nn.Conv2d]:
+    return type(module) is nn.Conv2d or isinstance(module, BinaryConv2d)
+
+
 def _sizes(convs: list[nn.Conv2d]) -> Iterator[tuple[int, ...]]:
-    """Image sizes to try: channels of the first convolution, usual ones, then those of any other convolution."""
-    for channels in dict.fromkeys((convs[0].in_channels, *_CHANNELS, *(conv.in_channels for conv in convs))):
+    """Image sizes to try: channels of the first convolution, usual ones, those of any other convolution; then video."""
+    all_channels = dict.fromkeys((convs[0].in_channels, *_CHANNELS, *(conv.in_channels for conv in convs)))
+    for channels in all_channels:
         yield from ((1, channels, side, side) for side in _SIDES)
+    for frames in _FRAMES:
+        yield from ((1, frames, channels, 64, 64) for channels in _CHANNELS)
 
 
 @contextmanager
@@ -183,7 +194,7 @@ class _Probe:
         for name, module in self.model.named_modules():
             module._forward_hooks.clear()
             module._forward_pre_hooks.clear()
-            if isinstance(module, nn.Conv2d):
+            if _is_conv(module):
                 self.names.append(name)
                 module.register_forward_hook(self._hook(name), with_kwargs=True)
 
@@ -209,16 +220,14 @@ class _Probe:
         results = {node for leaf in leaves if (node := self.recorder.node_of(leaf))}
         if not results:
             raise TypeError(f"the result is no tensor, nor a list, tuple or dict of tensors: {type(result).__name__}")
-        run = {use.name for use in self.uses}
-        unused = [name for name in self.names if name not in run]
-        how = f"by a trial run on an input of size {size}" + (f"; not run: {', '.join(unused)}" if unused else "")
         untracked_first = self.uses[:1] if self.uses and self.uses[0].before is None else []
         return Structure(
             first=_names(use for use in self.uses if use in untracked_first or _comes_from(use.before, source)),
             last=_names(use for use in self.uses if _reaches(use.out, results)),
             upsample=_names(use for use in self.uses if _feeds_upsampling(use.out)),
             bypassed=_names(use for use in self.uses if _is_bypassed(use)),
-            how=how,
+            how=f"by a trial run on an input of size {size}",
+            idle=frozenset(self.names) - {use.name for use in self.uses},
         )
 
 

@@ -12,19 +12,33 @@ from rich.table import Table
 from rich.text import Text
 
 
-def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> Table:
-    """Makes a table; ``right`` names the columns that are aligned to the right. The last row is set apart as total."""
-    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+def make_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Collection[int] = (),
+    total: bool = False,
+) -> Table:
+    """Makes a table; ``right`` names the columns aligned to the right, ``total`` sets the last row apart."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for i, column in enumerate(columns):
         table.add_column(Text(column), justify="right" if i in right else "left", no_wrap=i == 0)
     for i, row in enumerate(rows):
-        table.add_row(*map(Text, row), end_section=i == len(rows) - 2)
+        table.add_row(*map(Text, row), end_section=total and i == len(rows) - 2)
     return table
 
 
-def render(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> str:
-    """Renders :func:`make_table` to text of the width it needs."""
+def render(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Collection[int] = (),
+    total: bool = False,
+) -> str:
+    """Renders a title line and :func:`make_table` to text of the width it needs."""
     console = Console(file=io.StringIO(), width=240, color_system=None, legacy_windows=False)
-    console.print(make_table(title, columns, rows, right))
+    console.print(make_table(columns, rows, right=right, total=total))
     assert isinstance(console.file, io.StringIO)
-    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+    lines = [title, *console.file.getvalue().splitlines()]
+    return "\n".join(line.rstrip() for line in lines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -23,7 +23,8 @@ class LayerConfig:
     """All that decides the binary form of one convolution; plain values that JSON holds.
 
     The words are those of a recipe: ``activation`` and ``weight`` name binarisers, ``alpha`` a weight scale, ``norm``
-    and ``act`` what follows the convolution. ``skip`` adds the input to the output.
+    and ``act`` what follows the convolution. ``skip`` adds the input to the output. A module holds it with every
+    option of its binarisers, given or default.
     """
 
     activation: str
@@ -71,9 +72,13 @@ class BinaryConv2d(nn.Conv2d):
         shared = ("_parameters", "_buffers", "_modules")
         new.__dict__.update({key: value for key, value in conv.__dict__.items() if key not in shared})
         new._parameters = dict(conv._parameters)
-        new.config = config
         new.binarize_input = make_activation(conv, config.activation, config.activation_options)
         new.binarize_weight = make_weight(conv, config.weight, config.weight_options)
+        new.config = replace(
+            config,
+            activation_options=new.binarize_input.get_options(),
+            weight_options=new.binarize_weight.get_options(),
+        )
         new.norm = make_norm(config.norm, conv.out_channels)
         new.act = make_act(config.act, conv.out_channels)
         check_weight_scale(config.alpha)
