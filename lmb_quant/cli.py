@@ -19,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-bench = typer.Typer(help="Measure speed: interleaved rounds, medians.", no_args_is_help=True)
+bench = typer.Typer(help="Measure speed: interleaved rounds, medians. Without a command: all.")
 app.add_typer(bench, name="bench")
 _FORWARD = {"allow_extra_args": True, "ignore_unknown_options": True}
 _OptionFile = Annotated[str, typer.Option("-opt", "--opt", help="BasicSR option file, or the name of a shipped one.")]
@@ -108,6 +108,13 @@ def demo(
     from lmb_quant.demo import STEPS, run_demo
 
     run_demo(folder, seeds=seeds, steps=STEPS if steps is None else steps)
+
+
+@bench.callback(invoke_without_command=True)
+def bench_all(context: typer.Context) -> None:
+    """Measure speed: interleaved rounds, medians. Without a command: all."""
+    if context.invoked_subcommand is None:
+        bench_training_step()
 
 
 @bench.command("training-step")

@@ -32,7 +32,7 @@ from lmb_quant.table import make_table
 STEPS = 600
 METHODS = ("sign", "lmb")
 UPSCALE = 4
-NETWORK = {"num_in_ch": 3, "num_out_ch": 3, "num_feat": 32, "num_block": 4, "upscale": UPSCALE}
+NETWORK: dict[str, Any] = {"num_in_ch": 3, "num_out_ch": 3, "num_feat": 32, "num_block": 4, "upscale": UPSCALE}
 # Photographs that scikit-image ships: NASA's, and others in the public domain or under CC0 (its data/README.txt).
 TRAINING = (
     "astronaut.png", "motorcycle_left.png", "motorcycle_right.png", "brick.png", "grass.png", "gravel.png",
@@ -135,7 +135,7 @@ def _options(folder: Path, run: Run, steps: int) -> dict[str, Any]:
         "train": {
             "ema_decay": 0,
             "optim_g": {"type": "Adam", "lr": 1e-3, "betas": [0.9, 0.99]},
-            "scheduler": {"type": "CosineAnnealingRestartLR", "periods": [steps], "restart_weights": [1], "eta_min": 1e-6},
+            "scheduler": {"type": "CosineAnnealingLR", "eta_min": 1e-6},
             "total_iter": steps,
             "warmup_iter": -1,
             "pixel_opt": {"type": "L1Loss", "loss_weight": 1.0, "reduction": "mean"},

@@ -54,16 +54,18 @@ class Structure:
     idle: frozenset[str] = frozenset()
     found: bool = True
 
-    def has(self, token: str, name: str, conv: nn.Conv2d) -> bool:
-        """Whether the structural token (``@first``, ``@pointwise``, ...) applies to a convolution."""
+    def has(self, token: str, name: str, module: nn.Module) -> bool:
+        """Whether the structural token (``@first``, ``@pointwise``, ...) applies to a module."""
         if token in ("@first", "@last", "@upsample"):
             return name in getattr(self, token[1:])
-        kernel, stride = conv.kernel_size, conv.stride
-        return {
-            "@pointwise": all(size == 1 for size in kernel),
-            "@grouped": conv.groups > 1,
-            "@strided": any(step > 1 for step in stride),
-        }[token]
+        return (
+            isinstance(module, nn.Conv2d)
+            and {
+                "@pointwise": all(size == 1 for size in module.kernel_size),
+                "@grouped": module.groups > 1,
+                "@strided": any(step > 1 for step in module.stride),
+            }[token]
+        )
 
 
 @dataclass(eq=False)

@@ -49,7 +49,7 @@ class _Trainer:
 
     def __init__(self, network: dict[str, int], recipe: str, batch: tuple[int, int, int, int]) -> None:
         torch.manual_seed(0)
-        model = LMBSRResNet(**network, recipe=None if recipe == FLOAT else recipe)  # type: ignore[arg-type]
+        model = LMBSRResNet(**network, recipe=None if recipe == FLOAT else recipe)
         self.model: nn.Module = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.lr = torch.rand(batch).contiguous(memory_format=torch.channels_last)
         self.hr = F.interpolate(self.lr, scale_factor=model.upscale, mode="bicubic")

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints that survive a kill at any moment and a full disk.
+
+A checkpoint is the pair ``models/net_g_<iter>.pth`` and ``training_states/<iter>.state``, in BasicSR's own form. Every
+file is written under another name, flushed to the disk and then renamed; the state comes last, so where it is, its
+network is too. The older state of the same iteration is removed first: a pair never mixes two runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lmb_quant.errors import LMBError
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes a file so that under its name there is, at any moment, either what was there before or all of ``data``.
+
+    Raises:
+        LMBError: If it cannot be written, for example on a full disk; what was there before stays.
+    """
+    temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise LMBError(f"{path}: cannot be written: {error.strerror or error}.") from error
+
+
+def save_atomically(value: Mapping[str, Any], path: Path) -> None:
+    """``torch.save`` by way of :func:`write_atomically`."""
+    buffer = io.BytesIO()
+    torch.save(dict(value), buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def load_file(path: Path) -> dict[str, Any]:
+    """Loads a ``.pth`` or ``.state`` file onto the CPU; tensors and plain values only.
+
+    Raises:
+        LMBError: If there is no such file or it is not one.
+    """
+    try:
+        value = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise LMBError(f"{path}: there is no such file.") from None
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise LMBError(f"{path}: is not a checkpoint, or is damaged: {reason}") from None
+    if not isinstance(value, dict):
+        raise LMBError(f"{path}: a checkpoint is a mapping, not {type(value).__name__}.")
+    return value
+
+
+def load_weights(net: nn.Module, path: Path, *, param_key: str | None = "params", strict: bool = True) -> str | None:
+    """Loads a network from a BasicSR checkpoint.
+
+    Args:
+        net: The network.
+        path: ``.pth`` file.
+        param_key: ``params``, ``params_ema``, or None for a bare state dict. Where the file has no ``params_ema``,
+            ``params`` is used.
+        strict: Whether names and shapes must be those of the network. If not, what does not fit is left out.
+
+    Returns:
+        The key that was used.
+
+    Raises:
+        LMBError: If the file is no checkpoint, or one of another architecture.
+    """
+    content = load_file(path)
+    if param_key is not None and param_key not in content:
+        if "params" not in content:
+            raise LMBError(f"{path}: has no entry {param_key!r}. It has: {', '.join(map(str, list(content)[:8]))}.")
+        param_key = "params"
+    weights = content if param_key is None else content[param_key]
+    weights = {key.removeprefix("module."): value for key, value in weights.items()}
+    if not strict:
+        own = net.state_dict()
+        weights = {key: value for key, value in weights.items() if key in own and own[key].shape == value.shape}
+    try:
+        net.load_state_dict(weights, strict=strict)
+    except RuntimeError as error:
+        raise LMBError(f"{path}: does not fit {type(net).__name__}: {_differences(net, weights, error)}") from None
+    return param_key
+
+
+def _differences(net: nn.Module, weights: Mapping[str, Tensor], error: RuntimeError) -> str:
+    own = net.state_dict()
+    wrong = [
+        f"{key} has shape {tuple(weights[key].shape)}, not {tuple(own[key].shape)}"
+        for key in own
+        if key in weights and own[key].shape != weights[key].shape
+    ]
+    parts = [
+        _some("the file lacks", [key for key in own if key not in weights]),
+        _some("the network lacks", [key for key in weights if key not in own]),
+        _some("", wrong),
+    ]
+    return "; ".join(part for part in parts if part) + "." if any(parts) else str(error)
+
+
+def _some(what: str, names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{what} {', '.join(names[:3])}{more}".strip() if names else ""
+
+
+def network_of(state: Path) -> Path:
+    """The ``.pth`` file that belongs to a ``.state`` file."""
+    return state.parent.parent / "models" / f"net_g_{state.stem}.pth"
+
+
+def last_complete(states: Path) -> tuple[Path | None, list[str]]:
+    """Finds the newest checkpoint of which both files are there and can be read.
+
+    Args:
+        states: The folder ``training_states``.
+
+    Returns:
+        The ``.state`` file, or None; and one line for each newer one that was passed over, with the reason.
+    """
+    skipped: list[str] = []
+    found = [path for path in states.glob("*.state") if path.stem.isdigit()] if states.is_dir() else []
+    for path in sorted(found, key=lambda path: int(path.stem), reverse=True):
+        try:
+            load_file(path)
+            load_file(network_of(path))
+        except LMBError as error:
+            skipped.append(f"passed over {path.name}: {error}")
+        else:
+            return path, skipped
+    return None, skipped

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Narrows the adaptive gradient approximator during training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lmb_quant.binarizers.weight_sign import ADAPTIVE_TRIANGLE, WeightSign
+from lmb_quant.errors import LMBError, unknown_name
+
+from ._base import Hook
+
+if TYPE_CHECKING:
+    from lmb_quant.integrations.basicsr.model import LMBModel
+
+_SHAPES = ("linear", "exponential")
+
+
+class ApproximatorSchedule(Hook):
+    """Sets ``kappa`` of every adaptive triangle from ``start`` at iteration 1 to ``end`` at ``until``; then it stays.
+
+    A pure function of the iteration, so there is nothing to resume.
+
+    Args:
+        start: First kappa, above 0.
+        end: Last kappa, above 0.
+        until: Iteration at which ``end`` is reached; by default the last one.
+        shape: ``linear``, or ``exponential`` (a constant ratio between one iteration and the next).
+    """
+
+    def __init__(self, *, start: float, end: float, until: int | None = None, shape: str = "linear") -> None:
+        for name, value in (("start", start), ("end", end)):
+            if not value > 0:
+                raise LMBError(f"{name}: {value!r} is not allowed. Allowed: a number above 0.")
+        if until is not None and until < 1:
+            raise LMBError(f"until: {until!r} is not allowed. Allowed: an iteration, 1 or more.")
+        if shape not in _SHAPES:
+            raise LMBError(unknown_name("shape", shape, _SHAPES))
+        self.start, self.end, self.until, self.shape = start, end, until, shape
+
+    def kappa(self, it: int, total: int) -> float:
+        """The kappa of an iteration."""
+        until = total if self.until is None else self.until
+        done = 1.0 if until == 1 else min((it - 1) / (until - 1), 1.0)
+        if self.shape == "linear":
+            return self.start + (self.end - self.start) * done
+        return self.start * (self.end / self.start) ** done
+
+    def before_train(self, model: LMBModel) -> None:
+        """Raises LMBError if no layer has an adaptive triangle."""
+        if not self._binarizers(model):
+            raise LMBError(f"train.hooks: ApproximatorSchedule: no layer has the surrogate {ADAPTIVE_TRIANGLE!r}.")
+
+    def before_iter(self, model: LMBModel, it: int) -> None:
+        """Sets kappa."""
+        kappa = self.kappa(it, model.total_iter)
+        for binarizer in self._binarizers(model):
+            binarizer.kappa.fill_(kappa)
+
+    def _binarizers(self, model: LMBModel) -> list[WeightSign]:
+        signs = [module for module in model.bare_net.modules() if isinstance(module, WeightSign)]
+        return [sign for sign in signs if sign.surrogate == ADAPTIVE_TRIANGLE]

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HR images from folders and their LR versions, decoded and reduced once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from basicsr.utils.matlab_functions import imresize
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+from lmb_quant.errors import LMBError
+
+Pixels = NDArray[np.uint8]
+
+EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+
+
+def find_images(folders: str | Sequence[str]) -> list[Path]:
+    """Lists the image files of one folder or several, each folder's sorted by name. Sub-folders are not searched.
+
+    Raises:
+        LMBError: If a folder does not exist or holds no image.
+    """
+    found: list[Path] = []
+    for folder in [folders] if isinstance(folders, str) else folders:
+        path = Path(folder).expanduser()
+        if not path.is_dir():
+            raise LMBError(f"dataroot_gt: {str(folder)!r} is not a folder (looked for {path.absolute()}).")
+        images = _images_in(path)
+        if not images:
+            inner = sorted(sub.name for sub in path.iterdir() if sub.is_dir() and _images_in(sub))
+            hint = f" Its folders do: {', '.join(inner)}; a list of folders is allowed." if inner else ""
+            raise LMBError(f"dataroot_gt: {str(folder)!r} holds no image ({', '.join(EXTENSIONS)}).{hint}")
+        found += images
+    return found
+
+
+def _images_in(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
+    )
+
+
+def read_image(path: Path) -> Pixels:
+    """Reads an image as BGR, ``(H, W, 3)``, uint8; gray is replicated, transparency dropped, the EXIF turn applied.
+
+    Raises:
+        LMBError: If the file cannot be read in full, or holds more than 8 bits per channel.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode not in _MODES:
+                raise LMBError(f"{path}: pixels of kind {image.mode!r} are not allowed. Allowed: 8 bits per channel.")
+            rgb = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, LMBError):
+            raise
+        raise LMBError(f"{path}: cannot be read as an image: {error}.") from None
+    return np.ascontiguousarray(rgb[..., ::-1])
+
+
+def crop_to_multiple(image: Pixels, upscale: int) -> Pixels:
+    """Crops ``(H, W, C)`` at the bottom and the right so that H and W are multiples of ``upscale``."""
+    height, width = image.shape[:2]
+    return image[: height - height % upscale, : width - width % upscale]
+
+
+def reduce_image(image: Pixels, upscale: int) -> Pixels:
+    """Reduces ``(H, W, C)``, H and W multiples of ``upscale``, as MATLAB's bicubic imresize does; rounded to uint8."""
+    small = imresize(image.astype(np.float32) / 255.0, 1 / upscale)
+    return np.ascontiguousarray((small.clip(0, 1) * 255.0).round().astype(np.uint8))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Imresize is thousands of tiny operations, which several threads only slow down."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+class ImageStore:
+    """HR/LR pairs of a list of files. Every file is decoded once, so a bad one is found at the start.
+
+    LR images are kept in memory, and HR images as long as they fit into the budget; the others are decoded on each use.
+
+    Args:
+        paths: The HR files.
+        upscale: SR factor: HR is cropped to a multiple of it.
+        min_size: Least HR height and width after the crop, in pixels.
+        skip_small: Whether smaller images are left out; otherwise they are an error.
+        budget: Bytes of HR pixels to keep.
+
+    Raises:
+        LMBError: If a file cannot be read or is too small; names it. If all are left out.
+    """
+
+    def __init__(self, paths: Sequence[Path], *, upscale: int, min_size: int, skip_small: bool, budget: int) -> None:
+        self.paths: list[Path] = []
+        self.upscale = upscale
+        self._hr: list[Pixels | None] = []
+        self._lr: list[Pixels] = []
+        self.kept_bytes = 0
+        with _one_thread():
+            self._read(paths, min_size=min_size, skip_small=skip_small, budget=budget)
+        if not self.paths:
+            raise LMBError(f"dataroot_gt: all {len(paths)} images are smaller than {min_size} x {min_size}.")
+
+    def _read(self, paths: Sequence[Path], *, min_size: int, skip_small: bool, budget: int) -> None:
+        for path in tqdm(paths, desc="Reading images", unit="image", disable=None, leave=False):
+            hr = crop_to_multiple(read_image(path), self.upscale)
+            if min(hr.shape[:2]) < min_size:
+                if skip_small:
+                    continue
+                height, width = hr.shape[:2]
+                raise LMBError(
+                    f"{path}: {width} x {height} pixels (cropped to a multiple of {self.upscale}) is too small. "
+                    f"Allowed: at least {min_size} x {min_size}. Remove it, lower gt_size, or set skip_small: true."
+                )
+            self.paths.append(path)
+            self._lr.append(reduce_image(hr, self.upscale))
+            keep = self.kept_bytes + hr.nbytes <= budget
+            self._hr.append(np.ascontiguousarray(hr) if keep else None)
+            self.kept_bytes += hr.nbytes if keep else 0
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def left_out(self) -> int:
+        """HR images that did not fit into the budget."""
+        return sum(hr is None for hr in self._hr)
+
+    def pair(self, index: int) -> tuple[Pixels, Pixels]:
+        """Returns HR ``(H, W, 3)`` and LR ``(H / upscale, W / upscale, 3)``, BGR, uint8; not to be written to."""
+        hr = self._hr[index]
+        if hr is None:
+            hr = crop_to_multiple(read_image(self.paths[index]), self.upscale)
+        return hr, self._lr[index]
+
+
+def open_store(paths: Sequence[Path], *, upscale: int, min_size: int, skip_small: bool, budget: int) -> ImageStore:
+    """Returns the :class:`ImageStore` of unchanged files read before in this process, or reads them."""
+    files = tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in paths)
+    return _open_store(files, upscale, min_size, skip_small, budget)
+
+
+@lru_cache(maxsize=16)
+def _open_store(
+    files: tuple[tuple[Path, int, int], ...], upscale: int, min_size: int, skip_small: bool, budget: int
+) -> ImageStore:
+    paths = [path for path, _, _ in files]
+    return ImageStore(paths, upscale=upscale, min_size=min_size, skip_small=skip_small, budget=budget)

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The keys that an option file may hold, section by section."""
+
+from __future__ import annotations
+
+TRAIN_TOP = [
+    "name",
+    "model_type",
+    "scale",
+    "num_gpu",
+    "manual_seed",
+    "find_unused_parameters",
+    "dist_params",
+    "datasets",
+    "network_g",
+    "path",
+    "train",
+    "val",
+    "logger",
+]
+TEST_TOP = [
+    "name",
+    "model_type",
+    "scale",
+    "num_gpu",
+    "manual_seed",
+    "find_unused_parameters",
+    "dist_params",
+    "datasets",
+    "network_g",
+    "path",
+    "val",
+]
+
+TRAIN_REQUIRED = ["name", "model_type", "scale", "num_gpu", "datasets", "network_g", "path", "train", "logger"]
+TEST_REQUIRED = ["name", "model_type", "scale", "num_gpu", "datasets", "network_g", "path"]
+
+PATH = [
+    "pretrain_network_g",
+    "param_key_g",
+    "strict_load_g",
+    "pretrain_network_teacher",
+    "resume_state",
+    "ignore_resume_networks",
+]
+TRAIN = ["ema_decay", "optim_g", "scheduler", "total_iter", "warmup_iter", "pixel_opt", "perceptual_opt", "hooks"]
+VAL = ["val_freq", "save_img", "pbar", "suffix", "metrics"]
+LOGGER = ["print_freq", "save_checkpoint_freq", "use_tb_logger", "wandb"]
+WANDB = ["project", "resume_id"]
+DIST_PARAMS = ["backend", "port"]
+
+LOADER = [
+    "num_worker_per_gpu",
+    "batch_size_per_gpu",
+    "dataset_enlarge_ratio",
+    "prefetch_mode",
+    "num_prefetch_queue",
+    "pin_memory",
+    "persistent_workers",
+    "use_shuffle",
+]
+_PAIRED = [
+    "dataroot_gt",
+    "dataroot_lq",
+    "meta_info_file",
+    "filename_tmpl",
+    "io_backend",
+    "gt_size",
+    "use_hflip",
+    "use_rot",
+    "color",
+    "mean",
+    "std",
+]
+DATASETS = {
+    "HRImageDataset": ["dataroot_gt", "gt_size", "skip_small", "use_hflip", "use_rot", "color", "cache_gb"],
+    "PairedImageDataset": _PAIRED,
+    "SingleImageDataset": ["dataroot_lq", "meta_info_file", "io_backend", "color", "mean", "std"],
+}

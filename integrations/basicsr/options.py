@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Option files: finding them, reading them, overriding their values, building their networks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from basicsr.archs import build_network
+from torch import nn
+
+from lmb_quant.errors import LMBError, unknown_name
+
+from .archs import ARCHITECTURES
+from .rng import isolated_rng
+
+_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which ``1e-4`` is a number (YAML 1.1 wants ``1.0e-4``), and a key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if key != "<<" and keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: list(pairs) for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
+
+
+def shipped_options() -> dict[str, Path]:
+    """The option files that come with the package, by file name."""
+    root = Path(str(files("lmb_quant.integrations.basicsr"))) / "options"
+    return {path.name: path for path in sorted(root.glob("*/*.yml"))}
+
+
+def find_option_file(name: str) -> Path:
+    """Finds an option file: a path, or the name of a shipped one.
+
+    Raises:
+        LMBError: If there is neither.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    shipped = shipped_options()
+    if path.name in shipped and str(path.parent) == ".":
+        return shipped[path.name]
+    raise LMBError(f"-opt: there is no file {name!r}, and {unknown_name('shipped option file', path.name, shipped)}")
+
+
+def read_options(path: Path) -> dict[str, Any]:
+    """Reads an option file.
+
+    Raises:
+        LMBError: If it cannot be read or is not a mapping.
+    """
+    try:
+        value = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise LMBError(f"{path}: cannot be read: {error}.") from None
+    except yaml.YAMLError as error:
+        raise LMBError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(value, dict):
+        raise LMBError(f"{path}: an option file is a mapping, not {type(value).__name__}.")
+    return value
+
+
+def override(opt: dict[str, Any], entries: Sequence[str]) -> None:
+    """Applies ``--force_yml`` entries in place: ``section:key=value``, the value in YAML.
+
+    Args:
+        opt: Options.
+        entries: For example ``train:optim_g:lr=1e-4`` or ``datasets:train:dataroot_gt=[a, b]``; in a list, a key is a
+            place: ``train:hooks:0:limit=2``. A last key may be new, the sections before it must exist.
+
+    Raises:
+        LMBError: If an entry is malformed or names an unknown section.
+    """
+    for entry in entries:
+        keys, equals, text = entry.partition("=")
+        if not equals or not keys.strip():
+            raise LMBError(f"--force_yml: {entry!r} is not allowed. Allowed: KEY:KEY=VALUE.")
+        try:
+            value = yaml.load(text, Loader=_Loader)
+        except yaml.YAMLError as error:
+            raise LMBError(f"--force_yml: {entry!r}: not valid YAML: {error}") from None
+        *sections, last = (key.strip() for key in keys.split(":"))
+        node: Any = opt
+        for section in sections:
+            node = node[_key(node, section, entry)]
+        if isinstance(node, dict):
+            node[last] = value
+        else:
+            node[_key(node, last, entry)] = value
+
+
+def _key(node: Any, key: str, entry: str) -> Any:
+    """The key of a section of ``node``, which is a mapping or a list."""
+    if isinstance(node, dict) and key in node:
+        return key
+    if isinstance(node, list) and key.isdigit() and int(key) < len(node):
+        return int(key)
+    allowed = node if isinstance(node, dict) else map(str, range(len(node))) if isinstance(node, list) else ()
+    raise LMBError(f"--force_yml: {entry!r}: {unknown_name('section', key, allowed)}")
+
+
+def float_network(option_file: str) -> tuple[nn.Module, Any]:
+    """Builds the network of an option file without its recipe.
+
+    Args:
+        option_file: Path, or name of a shipped option file.
+
+    Returns:
+        The float network, and the recipe it would get (None for none).
+
+    Raises:
+        LMBError: If the file or its ``network_g`` is wrong.
+    """
+    from .option_check import check_network
+
+    path = find_option_file(option_file)
+    options = check_network(read_options(path), str(path))
+    if options["type"] not in [architecture.__name__ for architecture in ARCHITECTURES]:
+        return build(options), None
+    return build({**options, "recipe": None}), options.get("recipe", "lmb")
+
+
+def built_network(option_file: str) -> tuple[nn.Module, int]:
+    """Builds the network of an option file.
+
+    Args:
+        option_file: Path, or name of a shipped option file.
+
+    Returns:
+        The network, and the channels of the image it reads.
+
+    Raises:
+        LMBError: If the file or its ``network_g`` is wrong.
+    """
+    from .option_check import check_network
+
+    path = find_option_file(option_file)
+    options = check_network(read_options(path), str(path))
+    return build(options), int(options.get("arch", options).get("num_in_ch", 3))
+
+
+def build(network: dict[str, Any]) -> nn.Module:
+    """Builds ``network_g``, without disturbing the random number generators."""
+    with isolated_rng():
+        net: nn.Module = build_network(network)
+    return net

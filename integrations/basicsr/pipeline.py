@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What BasicSR's train_pipeline is given in place of its own parts: loaders that can resume, and safe resuming."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import basicsr.train
+import torch
+from basicsr.utils import check_resume
+
+from lmb_quant.errors import LMBError
+
+from .checkpoint import last_complete, load_file
+from .compat import record_fix
+from .progress import ProgressLogger
+from .stream import SeededDataset, StreamSampler
+
+_build_dataset = basicsr.train.build_dataset
+_create_loaders = basicsr.train.create_train_val_dataloader
+
+
+class _Run:
+    """What one call of train_pipeline resumes from; train_pipeline asks for the state first, then for the loaders."""
+
+    def __init__(self) -> None:
+        self.state: dict[str, Any] | None = None
+        self.notes: list[str] = []
+
+    def load_resume_state(self, opt: dict[str, Any]) -> dict[str, Any] | None:
+        """Loads the last complete checkpoint's state; on any device, and below root_path rather than the cwd."""
+        self.state, self.notes = None, []
+        path: Path | None = None
+        if opt["auto_resume"]:
+            path, self.notes = last_complete(Path(opt["path"]["training_states"]))
+        elif opt["path"].get("resume_state"):
+            path = Path(opt["path"]["resume_state"])
+        if path is None:
+            return None
+        self.state = load_file(path)
+        if not {"epoch", "iter", "optimizers", "schedulers"} <= self.state.keys():
+            raise LMBError(f"{path}: is not a training state. It has: {', '.join(list(self.state)[:8])}.")
+        opt["path"]["resume_state"] = str(path)
+        check_resume(opt, self.state["iter"])
+        return self.state
+
+    def create_loaders(self, opt: dict[str, Any], logger: logging.Logger) -> tuple[Any, ...]:
+        """Makes the loaders, and lets the training samples go on where they stopped."""
+        for note in self.notes:
+            logger.warning(note)
+        state = self.state
+        if state is not None:
+            opt["manual_seed"] = state.get("seed", opt["manual_seed"])
+        loader, sampler, val_loaders, _, total_iters = _create_loaders(opt, logger)
+        batches, batch = len(loader), loader.batch_size
+        if batches == 0:
+            raise LMBError(
+                f"datasets.train: {len(sampler)} samples an epoch are fewer than a batch of {batch}. "
+                "Raise dataset_enlarge_ratio or lower batch_size_per_gpu."
+            )
+        for each in (loader, *val_loaders):  # so that making an iterator draws nothing from torch's own generator
+            each.generator = torch.Generator().manual_seed(opt["manual_seed"])
+        first = 0 if state is None else int(state["iter"])
+        sampler.begin(batch=batch, batches=batches, seed=opt["manual_seed"], first=first)
+        if state is not None:
+            state["epoch"] = first // batches
+        return (
+            loader,
+            sampler,
+            val_loaders,
+            math.ceil(total_iters / batches) - 1,
+            total_iters,
+        )  # the last epoch's number
+
+
+def _build_seeded_dataset(dataset_opt: dict[str, Any]) -> Any:
+    dataset = _build_dataset(dataset_opt)
+    return SeededDataset(dataset) if dataset_opt["phase"] == "train" else dataset
+
+
+def install() -> None:
+    """Puts the parts into :mod:`basicsr.train`; again is harmless."""
+    train: Any = basicsr.train
+    if train.EnlargedSampler is StreamSampler:
+        return
+    run = _Run()
+    train.EnlargedSampler = StreamSampler
+    train.build_dataset = _build_seeded_dataset
+    train.create_train_val_dataloader = run.create_loaders
+    train.load_resume_state = run.load_resume_state
+    train.MessageLogger = ProgressLogger
+    record_fix("train_pipeline: resumes without a GPU, from the last complete checkpoint, at the same sample")
+    record_fix("train_pipeline: epochs are as long as the loader, so that training does not end early")

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Imports timm, after the torchvision that it needs."""
+
+from __future__ import annotations
+
+from lmb_quant.errors import LMBError
+
+from .._torchvision import import_torchvision
+
+INSTALL = "pip install --no-deps timm torchvision && pip install huggingface_hub safetensors"
+
+
+class MissingTimmError(LMBError, ImportError):
+    """timm, or a package that it needs, cannot be imported; the message holds the command that installs it."""
+
+
+try:
+    import_torchvision()
+    from timm import create_model as create_model
+    from timm import optim as optim
+    from timm import scheduler as scheduler
+    from timm.models import register_model as register_model
+except ImportError as error:
+    raise MissingTimmError(f"timm cannot be imported: {error}. To install it: {INSTALL}") from error

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The names of torchao that the integration uses; the only file that imports torchao."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from lmb_quant.errors import LMBError
+
+INSTALL = "pip install 'lmb-quant[torchao]'"
+
+
+class MissingTorchAOError(LMBError, ImportError):
+    """torchao, or a name in it, cannot be imported; the message holds the command that installs it."""
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a log record says more than that CUDA libraries do not load, or that torch is newer than torchao."""
+    message = record.getMessage()
+    of_cuda = torch.version.cuda is None and message.startswith(("Failed to load", "Skipping import of cpp extensions"))
+    return not of_cuda and "register_constant() on Enum subclasses" not in message
+
+
+@contextmanager
+def _without_known_noise() -> Iterator[None]:
+    """While torchao is imported, drops the lines that it logs on every machine without CUDA, and no others."""
+    loggers = [logging.getLogger(name) for name in ("torchao", "torch.utils._pytree")]
+    for logger in loggers:
+        logger.addFilter(_is_news)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(_is_news)
+
+
+with _without_known_noise():
+    try:
+        from torchao.core.config import ALLOWED_AO_MODULES as ALLOWED_AO_MODULES
+        from torchao.core.config import AOBaseConfig as AOBaseConfig
+        from torchao.core.config import config_from_dict as config_from_dict
+        from torchao.quantization import FqnToConfig as FqnToConfig
+        from torchao.quantization.transform_module import (
+            register_quantize_module_handler as register_quantize_module_handler,
+        )
+    except ImportError as error:
+        raise MissingTorchAOError(f"torchao cannot be imported: {error}. To install it: {INSTALL}") from error

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""lmb_quant/archs: LMBSRResNet and LMBVDSR, float and binary."""
+
+import pytest
+import torch
+from helpers import binary, recipe
+from torch import nn
+from torch.nn import functional as F
+
+from lmb_quant import LMBError, RecipeError, summary
+from lmb_quant.archs import LMBVDSR, LMBSRResNet
+from lmb_quant.modules import BinaryConv2d
+
+
+def srresnet(**options):
+    return LMBSRResNet(**({"num_feat": 8, "num_block": 2, "upscale": 2} | options))
+
+
+def vdsr(**options):
+    return LMBVDSR(**({"num_feat": 8, "num_conv": 3, "upscale": 2} | options))
+
+
+@pytest.mark.parametrize("name", [None, "lmb", "lmb-k5", "sign", "rsign"], ids=str)
+@pytest.mark.parametrize("upscale", [2, 3, 4])
+@pytest.mark.parametrize("make", [srresnet, lambda **o: srresnet(tail="classic", **o), vdsr], ids=["light", "classic", "vdsr"])
+def test_size_and_gradients(make, upscale, name):
+    net = make(upscale=upscale, recipe=name)
+    for parameter in net.parameters():  # the last layer starts at zero: nothing would reach the body
+        if parameter.ndim == 4 and not parameter.any():
+            nn.init.normal_(parameter, std=0.05)
+    x = torch.rand(2, 3, 7, 9)
+    y = net(x)
+    assert y.shape == (2, 3, 7 * upscale, 9 * upscale)
+    y.square().mean().backward()
+    for key, parameter in net.named_parameters():
+        assert parameter.grad is not None, key
+        assert bool(parameter.grad.isfinite().all()), key
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("make", [srresnet, vdsr])
+def test_y_and_rgb(make, channels):
+    assert make(num_in_ch=channels, num_out_ch=channels)(torch.rand(1, channels, 6, 5)).shape == (1, channels, 12, 10)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (2, 2), (31, 17)], ids=str)
+@pytest.mark.parametrize("make", [srresnet, vdsr])
+def test_any_image_size(make, size):
+    assert make()(torch.rand(1, 3, *size)).shape == (1, 3, 2 * size[0], 2 * size[1])
+
+
+@pytest.mark.parametrize(("make", "mode"), [(srresnet, "bilinear"), (vdsr, "bicubic")])
+@pytest.mark.parametrize("name", [None, "lmb"], ids=str)
+def test_starts_as_the_enlarged_image(make, mode, name):
+    x = torch.rand(1, 3, 8, 8)
+    assert torch.equal(make(recipe=name)(x), F.interpolate(x, scale_factor=2, mode=mode, align_corners=False))
+
+
+def test_which_layers_are_binary():
+    assert binary(srresnet()) == ["body.0.conv1", "body.0.conv2", "body.1.conv1", "body.1.conv2"]
+    assert binary(srresnet(tail="classic"))[:4] == binary(srresnet())
+    assert binary(vdsr()) == ["body.0", "body.1", "body.2"]
+    assert binary(srresnet(recipe=None)) == binary(vdsr(recipe=None)) == []
+
+
+@pytest.mark.parametrize("make", [srresnet, vdsr])
+def test_float_counterpart_has_the_same_keys_and_start(make):
+    torch.manual_seed(1)
+    float_net = make(recipe=None)
+    torch.manual_seed(1)
+    net = make(recipe="lmb")
+    assert set(float_net.state_dict()) < set(net.state_dict())
+    for key, value in float_net.state_dict().items():
+        assert torch.equal(net.state_dict()[key], value), key
+    net.load_state_dict(float_net.state_dict(), strict=True)
+
+
+def test_every_binary_convolution_has_a_skip_and_the_block_adds_none():
+    net = srresnet()
+    assert all(layer.config.skip for layer in net.modules() if isinstance(layer, BinaryConv2d))
+    block, x = net.body[0], torch.randn(1, 8, 5, 5)
+    assert torch.equal(block(x), block.conv2(block.conv1(x)))
+
+
+@pytest.mark.parametrize("kept", ["conv1", "conv2"])
+def test_the_block_keeps_its_identity_path_where_one_convolution_is_float(kept):
+    net = srresnet(recipe=recipe(overrides=[{"match": f"body.*.{kept}", "skip_layer": True}]))
+    block = net.body[0]
+    with torch.no_grad():
+        for layer in (block.conv1, block.conv2):
+            layer.weight.zero_()
+            layer.bias.zero_()
+    shift = torch.full((1, 8, 5, 5), 1e3)
+    x = torch.rand(1, 8, 5, 5)
+    assert bool(((block(x + shift) - block(x)).abs() > 500).all()), "the input does not reach the output"
+
+
+def test_float_act_is_used_where_the_unit_has_none():
+    net = srresnet(recipe=recipe(unit={"act": "none", "skip": "none"}))
+    seen = []
+    net.body[0].act.register_forward_hook(lambda *_: seen.append(1))
+    net(torch.rand(1, 3, 6, 6))
+    assert seen == [1]
+
+
+def test_light_tail_costs_less_than_the_binary_body_saves():
+    light, classic = (summary(srresnet(tail=tail, num_feat=64, upscale=4)).ops for tail in ("light", "classic"))
+    assert light < classic / 5
+
+
+def test_recipe_as_dict_and_path(tmp_path):
+    path = tmp_path / "r.yaml"
+    from lmb_quant import Recipe
+
+    path.write_text(Recipe.load("sign").to_yaml())
+    for source in (recipe("sign"), path, str(path)):
+        assert srresnet(recipe=source).body[0].conv1.config.activation == "sign"
+
+
+BAD = {
+    "upscale": ({"upscale": 5}, r"upscale: 5 is not allowed\. Allowed: 2, 3, 4"),
+    "upscale-text": ({"upscale": "4"}, r"upscale: '4' is not allowed"),
+    "feat": ({"num_feat": 0}, r"num_feat: 0 is not allowed\. Allowed: a whole number above 0"),
+    "feat-float": ({"num_feat": 8.0}, r"num_feat: 8\.0 is not allowed"),
+    "in": ({"num_in_ch": -1}, r"num_in_ch: -1 is not allowed"),
+    "out": ({"num_out_ch": 1}, r"num_out_ch: 1 is not allowed\. Allowed: num_in_ch, 3"),
+    "out-true": ({"num_in_ch": 1, "num_out_ch": True}, r"num_out_ch: True is not allowed"),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), BAD.values(), ids=BAD)
+@pytest.mark.parametrize("make", [srresnet, vdsr])
+def test_bad_arguments(make, options, message):
+    with pytest.raises(LMBError, match=message):
+        make(**options)
+
+
+def test_bad_arguments_of_one():
+    with pytest.raises(LMBError, match=r"unknown tail 'lite'\. Did you mean 'light'\? Allowed: classic, light"):
+        srresnet(tail="lite")
+    with pytest.raises(LMBError, match=r"num_block: 0 is not allowed"):
+        srresnet(num_block=0)
+    with pytest.raises(LMBError, match=r"num_conv: None is not allowed"):
+        vdsr(num_conv=None)
+    with pytest.raises(RecipeError, match=r"unknown recipe 'lbm'\. Did you mean 'lmb'\?"):
+        vdsr(recipe="lbm")
+
+
+@pytest.mark.train
+@pytest.mark.parametrize("name", ["lmb", "sign"])
+def test_overfits_one_patch(name):
+    """Fifty steps on one 16 x 16 patch: the loss falls far below that of the bilinear start."""
+    net = srresnet(num_feat=16, recipe=name)
+    hr = torch.rand(1, 3, 32, 32)
+    lr = F.interpolate(hr, scale_factor=0.5, mode="area")
+    optimizer, losses = torch.optim.Adam(net.parameters(), 5e-3), []
+    for _ in range(50):
+        loss = F.l1_loss(net(lr), hr)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mirrors integrations/basicsr/{options,option_check,option_keys,optim}.py: what is refused, and how."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lmb_quant.integrations.basicsr.option_check import check_options
+from lmb_quant.integrations.basicsr.options import (
+    built_network,
+    find_option_file,
+    float_network,
+    override,
+    read_options,
+    shipped_options,
+)
+
+from lmb_quant.errors import LMBError
+
+SHIPPED = shipped_options()
+SMALL = {"num_feat": 8, "num_block": 1, "num_group": 1, "num_conv": 1, "squeeze_factor": 4}
+
+
+def change(options: dict[str, Any], keys: str, value: Any) -> dict[str, Any]:
+    node: Any = options
+    *sections, last = keys.split(".")
+    for section in sections:
+        node = node[int(section)] if isinstance(node, list) else node[section]
+    node[last] = value
+    return options
+
+
+MISTAKES = [
+    ("totl_iter", 3, "unknown key 'totl_iter'"),
+    ("model_type", "LMBModl", "model_type: unknown model 'LMBModl'. Did you mean 'LMBModel'?"),
+    ("name", "a/b", "name: 'a/b' is not allowed"),
+    ("name", None, "the key 'name' is missing"),
+    ("scale", 4, "scale: 4 is not network_g's upscale, 2"),
+    ("num_gpu", -1, "num_gpu: -1 is not allowed"),
+    ("datasets.train.gt_siz", 24, "datasets.train: unknown key 'gt_siz'. Did you mean 'gt_size'?"),
+    ("datasets.train.type", "HRImages", "datasets.train: unknown data set 'HRImages'. Did you mean 'HRImageDataset'?"),
+    ("datasets.train.dataroot_gt", "nowhere", "datasets.train: dataroot_gt: 'nowhere' is not a folder"),
+    ("datasets.train.gt_size", 25, "datasets.train: gt_size: 25"),
+    ("datasets.train.batch_size_per_gpu", 0, "batch_size_per_gpu: 0 is not allowed"),
+    ("datasets.train.prefetch_mode", "cpu", "prefetch_mode: cpu needs num_worker_per_gpu"),
+    ("datasets.train.name", "held_out", "the name 'held_out' is given twice"),
+    ("datasets.vall", {}, "datasets: unknown section 'vall'. Did you mean 'val'?"),
+    ("network_g.type", "LMBSRResNett", "unknown architecture 'LMBSRResNett'. Did you mean 'LMBSRResNet'?"),
+    ("network_g.num_feats", 8, "network_g: LMBSRResNet: unknown key 'num_feats'. Did you mean 'num_feat'?"),
+    ("network_g.recipe", "lmbb", "network_g: unknown recipe 'lmbb'. Did you mean 'lmb'?"),
+    ("network_g.tail", "lite", "unknown tail 'lite'"),
+    ("network_g.arch", {"type": "MSRResNet"}, "unknown key 'arch'"),
+    ("path.pretrain_netwrk_g", None, "path: unknown key 'pretrain_netwrk_g'. Did you mean 'pretrain_network_g'?"),
+    ("path.pretrain_network_g", "none.pth", "path.pretrain_network_g: none.pth: there is no such file"),
+    ("train.totl_iter", 3, "train: unknown key 'totl_iter'. Did you mean 'total_iter'?"),
+    ("train.total_iter", 0, "train.total_iter: 0 is not allowed"),
+    ("train.total_iter", "many", "train.total_iter: 'many' is not allowed"),
+    ("train.ema_decay", 1.5, "train.ema_decay: 1.5 is not allowed"),
+    ("train.optim_g.lrr", 1, "train.optim_g: Adam: unknown key 'lrr'. Did you mean 'lr'?"),
+    ("train.optim_g.lr", -1.0, "train.optim_g: Adam: "),
+    ("train.optim_g.type", "Adm", "unknown optimizer 'Adm'. Did you mean 'Adam'?"),
+    ("train.scheduler.type", "CosineAnealing", "unknown scheduler 'CosineAnealing'"),
+    ("train.scheduler.T_max", 5, "ends before train.total_iter, 12"),
+    ("train.pixel_opt.type", "L1Los", "unknown loss 'L1Los'. Did you mean 'L1Loss'?"),
+    ("train.pixel_opt.weight", 1, "train.pixel_opt: L1Loss: unknown key 'weight'"),
+    ("train.pixel_opt", None, "there is no loss"),
+    ("train.hooks", [{"type": "FlipRato"}], "train.hooks[0]: unknown hook 'FlipRato'. Did you mean 'FlipRatio'?"),
+    ("train.hooks", [{"type": "FlipRatio", "evry": 1}], "unknown key 'evry'. Did you mean 'every'?"),
+    ("train.hooks", [{"type": "ClipBinaryWeights", "limit": 0}], "train.hooks[0]: ClipBinaryWeights: limit: 0"),
+    ("train.hooks", {"type": "FlipRatio"}, "Allowed: a list"),
+    ("train.hooks", [{"type": "BestCheckpoint", "metrics": ["psnrr"]}], "unknown metric 'psnrr'"),
+    ("val.val_frq", 3, "val: unknown key 'val_frq'. Did you mean 'val_freq'?"),
+    ("val.metrics.psnr.type", "psnr", "val.metrics.psnr: unknown metric 'psnr'"),
+    ("val.metrics.psnr.crop_brder", 4, "unknown key 'crop_brder'. Did you mean 'crop_border'?"),
+    ("logger.print_frq", 3, "logger: unknown key 'print_frq'. Did you mean 'print_freq'?"),
+]
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "message"), MISTAKES, ids=[f"{key}={value}"[:60] for key, value, _ in MISTAKES]
+)
+def test_mistakes_are_named_before_anything_is_created(
+    fails: Callable[..., str], options: dict[str, Any], keys: str, value: Any, message: str
+) -> None:
+    found = fails(change(options, keys, value))
+    assert message in found
+    assert "options.yml" in found
+
+
+def test_mistakes_in_an_evaluation_file(fails: Callable[..., str], evaluation_options: dict[str, Any]) -> None:
+    found = fails(change(copy.deepcopy(evaluation_options), "path.strict_load", True), test=True)
+    assert "path: unknown key 'strict_load'. Did you mean 'strict_load_g'?" in found
+    found = fails(change(evaluation_options, "datasets.test_1.dataroot_gt", "images"), test=True)
+    assert "datasets.test_1: dataroot_gt: 'images' holds no image" in found
+
+
+@pytest.mark.parametrize("name", ["corrupt", "small"])
+def test_bad_images_are_named_before_anything_is_created(
+    fails: Callable[..., str], options: dict[str, Any], name: str
+) -> None:
+    path = Path("images/train/2.png")
+    if name == "corrupt":
+        path.write_bytes(path.read_bytes()[:100])
+    else:
+        options["datasets"]["train"]["gt_size"] = 32
+    assert "images/train/2.png" in fails(options)
+
+
+def test_an_arch_inside_lmb_binarized_is_checked(fails: Callable[..., str], options: dict[str, Any]) -> None:
+    arch = {"type": "MSRResNet", "num_feat": 8, "num_blok": 1, "upscale": 2}
+    options["network_g"] = {"type": "LMBBinarized", "arch": arch}
+    assert "network_g.arch: MSRResNet: unknown key 'num_blok'. Did you mean 'num_block'?" in fails(options)
+    arch["num_block"] = arch.pop("num_blok")
+    options["scale"] = 3
+    assert "scale: 3 is not network_g's upscale, 2" in fails(options)
+
+
+def test_stock_model_has_no_hooks_and_one_optimiser(fails: Callable[..., str], options: dict[str, Any]) -> None:
+    options["model_type"] = "SRModel"
+    assert "Allowed: CosineAnnealingRestartLR" in fails(options)
+    options["train"]["hooks"] = [{"type": "FlipRatio"}]
+    assert "has no hooks" in fails(options)
+
+
+def test_overrides_are_yaml(options: dict[str, Any]) -> None:
+    options["train"]["hooks"] = [{"type": "ClipBinaryWeights", "limit": 1.0}]
+    entries = ["train:optim_g:lr=1e-4", "datasets:train:dataroot_gt=[a, b=c]", "path:pretrain_network_g=~", "scale=3"]
+    override(
+        options, [*entries, "train:hooks:0:limit=2.5", "logger:use_tb_logger=true", "train:scheduler:eta_min=1e-7"]
+    )
+    assert options["train"]["optim_g"]["lr"] == 1e-4
+    assert options["datasets"]["train"]["dataroot_gt"] == ["a", "b=c"]
+    assert options["path"]["pretrain_network_g"] is None
+    assert options["scale"] == 3
+    assert options["train"]["hooks"][0]["limit"] == 2.5
+    assert options["logger"]["use_tb_logger"] is True
+    assert options["train"]["scheduler"]["eta_min"] == 1e-7
+    with pytest.raises(LMBError, match=r"unknown section 'trian'. Did you mean 'train'"):
+        override(options, ["trian:total_iter=3"])
+    with pytest.raises(LMBError, match="Allowed: KEY:KEY=VALUE"):
+        override(options, ["train:total_iter"])
+
+
+def test_overrides_reach_the_training(run: Callable[..., int], options: dict[str, Any]) -> None:
+    folders = "datasets:train:dataroot_gt=[images/train, images/val]"
+    assert run(options, "--force_yml", "train:total_iter=2", folders, "name=other") == 0
+    used = next(Path("experiments/other").glob("*.yml")).read_text()
+    assert "total_iter: 2" in used
+    assert "Number of train images: 5" in next(Path("experiments/other").glob("*.log")).read_text()
+
+
+def test_exponents_and_double_keys(workplace: Path) -> None:
+    path = workplace / "x.yml"
+    path.write_text("a: 1e-4\nb: !!float 5e3\nc: 1e3\nd: e3\n")
+    assert read_options(path) == {"a": 1e-4, "b": 5000.0, "c": 1000.0, "d": "e3"}
+    path.write_text("a: 1\na: 2\n")
+    with pytest.raises(LMBError, match="'a' is given twice"):
+        read_options(path)
+    path.write_text("[1, 2]")
+    with pytest.raises(LMBError, match="is a mapping, not list"):
+        read_options(path)
+
+
+def test_shipped_files_are_found_by_name(workplace: Path) -> None:
+    assert find_option_file("train_LMBSRResNet_x4.yml").is_file()
+    with pytest.raises(LMBError, match=r"Did you mean 'train_LMBSRResNet_x4.yml'"):
+        find_option_file("train_LMBSRResnet_x4.yml")
+    (workplace / "train_LMBSRResNet_x4.yml").write_text("name: mine\n")
+    assert find_option_file("train_LMBSRResNet_x4.yml").read_text() == "name: mine\n"
+
+
+def test_there_is_a_test_file_for_every_training_file() -> None:
+    stems = {kind: {n.partition("_")[2] for n in SHIPPED if n.startswith(kind)} for kind in ("train", "test")}
+    assert stems["train"] == stems["test"]
+    assert len(stems["train"]) == 15
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_files_are_valid(name: str) -> None:
+    """With networks made small, and folders that exist: every check, so every part is built."""
+    opt = read_options(SHIPPED[name])
+    is_train = name.startswith("train_")
+    assert opt["name"] == name.removesuffix(".yml")
+    assert f"_x{opt['scale']}.yml" in name
+    for network in (opt["network_g"], opt["network_g"].get("arch", {})):
+        network.update({key: value for key, value in SMALL.items() if key in network})
+    for phase, dataset in opt["datasets"].items():
+        dataset["dataroot_gt"] = "images/train" if phase == "train" else "images/val"
+    if is_train:
+        opt["datasets"]["train"]["gt_size"] = 24
+    else:
+        trained = read_options(SHIPPED[name.replace("test_", "train_")])
+        assert opt["path"]["pretrain_network_g"] == f"experiments/{trained['name']}/models/net_g_latest.pth"
+        opt["path"]["pretrain_network_g"] = None
+    assert all(metric["crop_border"] == opt["scale"] for metric in opt["val"]["metrics"].values())
+    check_options(opt, name, is_train=is_train)
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name.startswith("train_") and "RCAN" not in name])
+def test_train_and_test_file_have_one_network(name: str) -> None:
+    assert (
+        read_options(SHIPPED[name])["network_g"] == read_options(SHIPPED[name.replace("train_", "test_")])["network_g"]
+    )
+
+
+def test_networks_for_the_command_line(options: dict[str, Any], workplace: Path) -> None:
+    net, recipe = float_network("train_LMBSRResNet_x4.yml")
+    assert recipe == "lmb"
+    assert not any(type(module).__name__ == "BinaryConv2d" for module in net.modules())
+    net, channels = built_network("train_LMBVDSR_x2.yml")
+    assert channels == 3
+    assert any(type(module).__name__ == "BinaryConv2d" for module in net.modules())
+    path = workplace / "x.yml"
+    path.write_text("network_g: {type: MSRResNet, num_feat: 8, num_block: 1}\n")
+    assert float_network(str(path))[1] is None
+    path.write_text("scale: 2\n")
+    with pytest.raises(LMBError, match="the section 'network_g' is missing"):
+        built_network(str(path))

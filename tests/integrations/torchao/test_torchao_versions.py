@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mirrors integrations/torchao/_host.py: loaded lazily and quietly, and these tests on the oldest torchao allowed.
+
+To run the latter, with X the lower bound in pyproject.toml:
+``.venv/bin/python -m pip install --no-deps --target .venv/torchao-X torchao==X``.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers import run_python
+
+ROOT = Path(__file__).parents[3]
+OLDEST = re.search(r'"torchao>=([\d.]+)', (ROOT / "pyproject.toml").read_text(encoding="utf-8")).group(1)
+FOLDER = next(Path(sys.prefix).glob(f"torchao-{OLDEST}*"), Path(sys.prefix, f"torchao-{OLDEST}"))
+
+
+def test_torchao_is_loaded_lazily_and_quietly():
+    code = """
+import logging, sys
+import lmb_quant
+assert "torchao" not in sys.modules
+import lmb_quant.integrations.torchao
+assert "torchao" in sys.modules
+assert not logging.getLogger("torchao").filters
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_without_torchao_the_error_says_how_to_install_it(tmp_path):
+    (tmp_path / "torchao.py").write_text("raise ImportError('No module named torchao')")
+    code = """
+try:
+    import lmb_quant.integrations.torchao
+except ImportError as error:
+    print(type(error).__name__, error)
+"""
+    assert re.match(r"MissingTorchAOError .*pip install 'lmb-quant\[torchao\]'", run_python(code, path=[tmp_path]))
+
+
+@pytest.mark.skipif("LMB_QUANT_TORCHAO" in os.environ, reason="is that run")
+@pytest.mark.skipif(not FOLDER.is_dir(), reason=f"pip install --no-deps --target {FOLDER} torchao=={OLDEST}")
+def test_the_oldest_torchao():
+    env = {**os.environ, "PYTHONPATH": str(FOLDER), "LMB_QUANT_TORCHAO": OLDEST}
+    version = run_python("import torchao; print(torchao.__version__)", path=[FOLDER])
+    assert version.startswith(OLDEST)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        str(Path(__file__).parent),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]

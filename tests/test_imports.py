@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `import lmb_quant` may load, in a fresh interpreter."""
+
+from helpers import run_python
+
+HEAVY = ("torchao", "timm", "basicsr", "torchvision", "scipy", "cv2", "skimage", "matplotlib", "triton", "tensorboard")
+
+
+def test_import_loads_no_host_and_starts_no_compiler():
+    output = run_python(
+        f"""
+import subprocess, sys, time
+def refuse(*args, **kwargs):
+    raise AssertionError(f"a process was started: {{args}}")
+import torch
+before = set(sys.modules)
+subprocess.Popen.__init__ = refuse
+start = time.perf_counter()
+import lmb_quant
+seconds = time.perf_counter() - start
+loaded = sorted({{name.split(".")[0] for name in set(sys.modules) - before}} & set({HEAVY!r}))
+print(f"{{seconds:.2f}} s beyond torch; heavy: {{loaded}}")
+assert "torch._inductor" not in set(sys.modules) - before
+"""
+    )
+    print(output)  # shown by -s; the time is reported, not asserted
+    assert "heavy: []" in output
+
+
+def test_recipe_module_itself_imports_no_torch():
+    run_python(
+        """
+import ast, importlib.util, pathlib
+spec = importlib.util.find_spec("lmb_quant")
+for name in ("recipe.py", "errors.py"):
+    tree = ast.parse((pathlib.Path(spec.origin).parent / name).read_text())
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert not any(name.split(".")[0] == "torch" for name in names), (name, names)
+"""
+    )
+
+
+def test_public_names():
+    run_python(
+        """
+import lmb_quant as lmb
+for name in ("Recipe", "plan", "binarize", "summary", "LMBError", "RecipeError", "__version__"):
+    assert hasattr(lmb, name), name
+"""
+    )

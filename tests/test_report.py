@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""lmb_quant/report: counts against sums done by hand, and against published tables."""
+
+import pytest
+import torch
+from helpers import assert_same_state, chain, conv, recipe, small_net, state_of
+from torch import nn
+
+import lmb_quant as lmb
+from lmb_quant import LMBError
+
+
+def layer(report, name):
+    (found,) = [row for row in report.layers if row.name == name]
+    return found
+
+
+def test_hand_count_of_a_float_chain():
+    report = lmb.summary(chain(3, 8, 5), (2, 3, 6, 7))
+    # two images of 6 x 7, 3x3 kernels
+    assert layer(report, "0").float_macs == 2 * 42 * 8 * 3 * 9
+    assert layer(report, "2").float_macs == 2 * 42 * 5 * 8 * 9
+    assert report.ops == report.float_ops == 2 * 42 * 9 * (24 + 40)
+    assert report.params == report.float_params == 9 * (24 + 40)  # biases do not count
+    assert report.bytes == report.float_bytes == 4 * (9 * (24 + 40) + 13)
+    assert report.additions == 0
+
+
+def test_hand_count_of_a_binary_chain():
+    report = lmb.summary(lmb.binarize(small_net(), "lmb"), (1, 3, 6, 7))
+    row = layer(report, "2")
+    assert (row.kind, row.shape, row.output_size, row.bits) == ("BinaryConv2d", (8, 8, 3, 3), (1, 8, 6, 7), 1)
+    assert (row.weights, row.float_macs, row.binary_macs) == (576, 0, 42 * 576)
+    assert row.ops == 42 * 576 / 64
+    assert row.bytes == 8 * 9 + 4 * (8 + 8 + 24)  # packed, scale, bias, rprelu
+    assert row.float_bytes == 4 * (576 + 8)
+    assert row.additions == 42 * 8 * 4
+    assert report.ops == 42 * (216 + 216) + 2 * 42 * 576 / 64
+    assert report.float_ops == 42 * (216 + 216 + 2 * 576)
+    assert report.params == 216 + 216 + 2 * 576 / 32
+    assert report.float_params == 216 + 216 + 2 * 576
+    assert report.additions == 2 * 42 * 8 * 4
+    assert [row.name for row in report.layers] == ["0", "2", "4", "6"]
+
+
+@pytest.mark.parametrize(
+    ("make", "size", "macs"),
+    [
+        (lambda: conv(4, 6, stride=2), (1, 4, 9, 9), 25 * 6 * 4 * 9),
+        (lambda: conv(4, 6, groups=2), (1, 4, 8, 8), 64 * 6 * 2 * 9),
+        (lambda: conv(4, 4, groups=4), (1, 4, 8, 8), 64 * 4 * 9),
+        (lambda: conv(4, 6, 1), (3, 4, 5, 5), 3 * 25 * 24),
+        (lambda: conv(4, 6, 3, padding=2, dilation=2), (1, 4, 8, 8), 64 * 24 * 9),
+        (lambda: nn.Conv2d(4, 6, (1, 5)), (1, 4, 8, 8), 8 * 4 * 24 * 5),
+        (lambda: nn.ConvTranspose2d(4, 6, 4, stride=2, padding=1), (1, 4, 5, 5), 25 * 24 * 16),
+        (lambda: nn.Linear(7, 5), (2, 3, 7), 2 * 3 * 35),
+        (lambda: nn.Conv1d(4, 6, 3), (1, 4, 10), 8 * 24 * 3),
+        (lambda: nn.Conv3d(4, 6, 3), (1, 4, 5, 5, 5), 27 * 24 * 27),
+    ],
+    ids=["strided", "grouped", "depthwise", "1x1", "dilated", "1x5", "transposed", "linear", "1d", "3d"],
+)
+def test_macs_of_every_kind_of_layer(make, size, macs):
+    assert lmb.summary(nn.Sequential(make()), size).float_ops == macs
+
+
+@pytest.mark.parametrize(("window", "additions"), [(3, 4), (5, 8), ("global", 1)])
+def test_additions_of_the_local_mean(window, additions):
+    net = lmb.binarize(small_net(), recipe(activation={"window": window}))
+    assert lmb.summary(net, (1, 3, 10, 10)).additions == 2 * 8 * 100 * additions
+    assert lmb.summary(lmb.binarize(small_net(), "sign"), (1, 3, 10, 10)).additions == 0
+
+
+def test_shared_layers_count_each_run_and_their_weights_once():
+    shared = conv(4, 4)
+    report = lmb.summary(nn.Sequential(shared, nn.ReLU(), shared), (1, 4, 5, 5))
+    assert report.float_ops == 2 * 25 * 144
+    assert report.float_params == 144
+
+
+def test_layers_that_do_not_run_have_no_macs():
+    net = small_net()
+    net.unused = conv(3, 3)
+    net.forward = lambda x: nn.Sequential(*list(net)[:7])(x)
+    report = lmb.summary(small_net(), (1, 3, 8, 8))
+    assert all(row.float_macs for row in report.layers)
+
+
+def test_root_binary_convolution():
+    net = lmb.binarize(conv(4, 4), recipe(ignore=[]))
+    report = lmb.summary(net, (1, 4, 8, 8))
+    assert len(report.layers) == 1
+    assert report.bytes == net.packed_bytes
+    assert "(the model itself)" in str(report)
+
+
+def test_other_parameters_count_as_bytes():
+    report = lmb.summary(nn.Sequential(conv(3, 4, bias=False), nn.BatchNorm2d(4), nn.PReLU(4)), (1, 3, 5, 5))
+    assert report.bytes == 4 * (108 + 8 + 4)
+    assert report.params == 108
+
+
+def test_summary_changes_nothing():
+    net = small_net().train()
+    net.add_module("norm", nn.BatchNorm2d(3))
+    handle = net[0].register_forward_hook(lambda *_: pytest.fail("a hook ran"))
+    before, rng = state_of(net), torch.get_rng_state()
+    lmb.summary(net, (1, 3, 8, 8))
+    assert_same_state(net, before)
+    assert net.training
+    assert handle.id in net[0]._forward_hooks
+    assert torch.equal(torch.get_rng_state(), rng)
+
+
+class Picky(nn.Module):
+    def __init__(self, problem):
+        super().__init__()
+        self.a, self.problem = conv(3, 3), problem
+
+    def forward(self, x):
+        if x.shape[-1] != 17:
+            raise self.problem
+        return self.a(x)
+
+
+@pytest.mark.parametrize(
+    "problem", [RuntimeError("no"), ValueError("no"), AssertionError("no"), TypeError("no"), KeyError("no")], ids=lambda e: type(e).__name__
+)
+def test_models_that_do_not_run_on_the_size(problem):
+    with pytest.raises(LMBError, match=rf"input_size: the model does not run on an input of size \(1, 3, 8, 8\): {type(problem).__name__}"):
+        lmb.summary(Picky(problem), (1, 3, 8, 8))
+    assert lmb.summary(Picky(problem), (1, 3, 8, 17)).ops
+
+
+def test_models_that_need_values_run_for_real():
+    class Values(nn.Sequential):
+        def forward(self, x):
+            assert x.sum().item() == 0
+            return super().forward(torch.from_numpy(x.numpy()))
+
+    assert lmb.summary(Values(conv(3, 4)), (1, 3, 5, 5)).ops == 25 * 108
+
+
+def test_train_that_returns_nothing():
+    class Frozen(nn.Sequential):
+        def train(self, mode=True):
+            super().train(mode)
+
+    assert lmb.summary(Frozen(conv(3, 4)), (1, 3, 5, 5)).ops == 25 * 108
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_dtypes(dtype):
+    assert lmb.summary(small_net().to(dtype), (1, 3, 8, 8)).ops == lmb.summary(small_net(), (1, 3, 8, 8)).ops
+
+
+def test_empty_model():
+    report = lmb.summary(nn.Sequential(), (1, 3, 4, 4))
+    assert (report.ops, report.bytes, report.params) == (0, 0, 0)
+    assert "total" in str(report)
+
+
+def test_table_has_every_layer_and_the_totals():
+    text = str(lmb.summary(lmb.binarize(small_net(), "lmb"), (1, 3, 180, 320)))
+    for word in ("input 1x3x180x320; OPs = float MACs + binary MACs / 64", "BinaryConv2d", "8x8x3x3", "LMB additions", "total",
+                 "against float32", "fewer"):  # fmt: skip
+        assert word in text
+
+
+def test_published_figures_of_bbcu():
+    """BBCU's table (knowledge/literature.md, section 4): SRResNet x4 float 146.08 G, 1514.9 K; body binary 79.195 G, 372.1 K."""
+    pytest.importorskip("basicsr", reason="BasicSR is not installed")
+    import lmb_quant.integrations.basicsr  # noqa: F401 - repairs BasicSR, then it can be imported
+    from basicsr.archs.srresnet_arch import MSRResNet
+
+    net = MSRResNet(num_feat=64, num_block=16, upscale=4)
+    report = lmb.summary(net, (1, 3, 180, 320))
+    assert report.ops / 1e9 == pytest.approx(146.081, abs=5e-4)
+    assert report.params / 1e3 == pytest.approx(1514.9, abs=0.05)
+    report = lmb.summary(lmb.binarize(net, "lmb"), (1, 3, 180, 320))
+    assert report.ops / 1e9 == pytest.approx(79.195, abs=5e-4)
+    assert report.params / 1e3 == pytest.approx(372.1, abs=0.05)
+    assert report.float_ops / 1e9 == pytest.approx(146.081, abs=5e-4)
