@@ -5,13 +5,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
 
+from lmb_quant.errors import LMBError, unknown_name
 from lmb_quant.ops import check_surrogate, local_mean_sign
 from lmb_quant.ops.local_mean import GLOBAL, check_normalize, check_window
 
 from ._base import ActivationBinarizer, Golden
 from ._registry import activation_binarizer
+
+SHIFTS = ("none", "channel")
 
 
 @activation_binarizer(
@@ -31,7 +36,9 @@ class LocalMean(ActivationBinarizer):
     """``y = +1 if A - T >= -tau else -1``; ``dy/dA := g(u) (I - M)``, u = A - T, T = M A the local mean.
 
     Args:
+        channels: C of the input; needed for ``shift="channel"``.
         window: Odd number of pixels, or ``"global"`` (mean of the whole map).
+        shift: ``"channel"`` adds a learned number per channel, 0 at first, to the threshold; ``"none"`` does not.
         surrogate: g.
         detach_threshold: Keeps the gradient from flowing through the mean.
         normalize: ``"map"`` evaluates g at u divided by twice its mean magnitude per map.
@@ -42,8 +49,11 @@ class LocalMean(ActivationBinarizer):
 
     def __init__(
         self,
+        channels: int = 1,
+        /,
         *,
         window: int | str = 3,
+        shift: str = "none",
         surrogate: str = "approx_sign",
         detach_threshold: bool = False,
         normalize: str = "none",
@@ -54,13 +64,22 @@ class LocalMean(ActivationBinarizer):
         self.surrogate = check_surrogate(surrogate)
         self.detach_threshold = detach_threshold
         self.normalize = check_normalize(normalize)
-        self.additions_per_value = 1 if size == GLOBAL else 2 * (size - 1)
+        if shift not in SHIFTS:
+            raise LMBError(unknown_name("shift", shift, SHIFTS))
+        self.threshold_shift = nn.Parameter(torch.zeros(channels)) if shift == "channel" else None
+        self.additions_per_value = (1 if size == GLOBAL else 2 * (size - 1)) + (shift == "channel")
+
+    @classmethod
+    def for_conv(cls, conv: nn.Conv2d, **options: Any) -> Self:
+        """Makes it for the convolution's input channels."""
+        return cls(conv.in_channels, **options)
 
     def forward(self, x: Tensor) -> Tensor:
         """Binarises ``(N, C, H, W)``."""
         return local_mean_sign(
             x,
             self.window,
+            shift=self.threshold_shift,
             surrogate=self.surrogate,
             detach_threshold=self.detach_threshold,
             normalize=self.normalize,
@@ -68,5 +87,10 @@ class LocalMean(ActivationBinarizer):
 
     def get_options(self) -> dict[str, Any]:
         """The recipe options that make this binariser again."""
-        names = ("window", "surrogate", "detach_threshold", "normalize")
-        return {name: getattr(self, name) for name in names}
+        return {
+            "window": self.window,
+            "shift": "none" if self.threshold_shift is None else "channel",
+            "surrogate": self.surrogate,
+            "detach_threshold": self.detach_threshold,
+            "normalize": self.normalize,
+        }

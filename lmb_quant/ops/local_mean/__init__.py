@@ -113,9 +113,13 @@ def local_mean(x: Tensor, window: int | str) -> Tensor:
 
 class _LocalMeanSign(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, window: int, surrogate: str, detach: bool, normalize: str) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, shift: Tensor | None, window: int, surrogate: str, detach: bool, normalize: str
+    ) -> Tensor:
         values = x.float()
         total, count = _total_and_count(values, window)
+        if shift is not None:
+            values = values - shift.float().view(1, -1, 1, 1)
         tau = TIE_MARGIN * (count * values.abs() + total.abs())
         bits = count * values - total >= -tau
         ctx.save_for_backward(values - total / count, count)
@@ -124,24 +128,26 @@ class _LocalMeanSign(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None, None, None]:
         u, count = ctx.saved_tensors
         if ctx.normalize == "map":
             u = u / (2 * u.abs().mean(dim=(2, 3), keepdim=True)).clamp(min=torch.finfo(u.dtype).tiny)
         through_value = grad.float() * surrogate_derivative(u, ctx.surrogate)
+        grad_shift = -through_value.sum(dim=(0, 2, 3)) if ctx.needs_input_grad[1] else None
         if ctx.detach:
-            return through_value.to(grad.dtype), None, None, None, None
-        if ctx.window == GLOBAL:
-            through_mean = through_value.mean(dim=(2, 3), keepdim=True)
+            grad_x = through_value
+        elif ctx.window == GLOBAL:
+            grad_x = through_value - through_value.mean(dim=(2, 3), keepdim=True)
         else:  # the box sum with zeros outside is its own transpose
-            through_mean, _ = window_sum(through_value / count, ctx.window)
-        return (through_value - through_mean).to(grad.dtype), None, None, None, None
+            grad_x = through_value - window_sum(through_value / count, ctx.window)[0]
+        return grad_x.to(grad.dtype), grad_shift, None, None, None, None
 
 
 def local_mean_sign(
     x: Tensor,
     window: int | str = 3,
     *,
+    shift: Tensor | None = None,
     surrogate: str = "approx_sign",
     detach_threshold: bool = False,
     normalize: str = "none",
@@ -159,6 +165,8 @@ def local_mean_sign(
     Args:
         x: A, ``(N, C, H, W)``, floating point.
         window: Odd number of pixels, or ``"global"``.
+        shift: c, ``(C,)``: A - c takes the place of A in the comparison and in u, T stays the mean of A. A
+            contrast that a value must have; without it the bits of a flat region with noise are the noise's signs.
         surrogate: g; a name known to :func:`lmb_quant.ops.surrogate_derivative`.
         detach_threshold: Drops the second term of the gradient.
         normalize: ``"none"``, or ``"map"``: g is evaluated at u divided by twice its mean magnitude per map.
@@ -170,8 +178,9 @@ def local_mean_sign(
         LMBError: If an option is not allowed.
 
     Source:
-        LMB, doi 10.1109/TNNLS.2022.3212827 (abstract). Box window, margin and gradient form are this project's choice.
+        LMB, doi 10.1109/TNNLS.2022.3212827 (abstract). Box window, margin, shift and gradient form are this
+        project's choice.
     """
     return _LocalMeanSign.apply(  # type: ignore[no-untyped-call]
-        x, check_window(window), check_surrogate(surrogate), detach_threshold, check_normalize(normalize)
+        x, shift, check_window(window), check_surrogate(surrogate), detach_threshold, check_normalize(normalize)
     )
