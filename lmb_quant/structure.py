@@ -70,9 +70,10 @@ class Structure:
 
 @dataclass(eq=False)
 class _Node:
-    """One tensor of the recorded run."""
+    """One tensor of the recorded run; ``number`` counts them in the order in which they were made."""
 
     op: str
+    number: int
     parents: list[_Node]
     children: list[_Node] = field(default_factory=list)
 
@@ -100,7 +101,7 @@ class _Recorder(TorchFunctionMode):
         return self.nodes.get(id(tensor))
 
     def note(self, tensor: Tensor, op: str, parents: list[_Node]) -> _Node:
-        node = _Node(op, parents)
+        node = _Node(op, len(self.kept), parents)
         for parent in parents:
             parent.children.append(node)
         self.nodes[id(tensor)] = node
@@ -138,12 +139,15 @@ def find_structure(model: nn.Module, input_size: tuple[int, ...] | None = None) 
         return Structure(frozenset(), frozenset(), frozenset(), frozenset(), "no convolution")
     problem = ""
     with _untouched_rng():
-        probe = _Probe(model)
+        probe = None
         for size in [input_size] if input_size else _sizes(convs):
             try:
+                probe = probe or _Probe(model)
                 return probe.run(tuple(size))
             except Exception as error:
                 problem = problem or f"{type(error).__name__}: {error}".splitlines()[0]
+            if probe is None:  # the model cannot be copied
+                break
     if input_size:
         raise RecipeError(f"input_size: the model does not run on an input of size {tuple(input_size)!r}: {problem}")
     names = [name for name, module in model.named_modules() if _is_conv(module)]
@@ -263,6 +267,10 @@ def _is_bypassed(use: _Use) -> bool:
     """Whether the output, changed by no other convolution, is added to something that the input was made from."""
     if use.before is None:
         return False
-    ancestors = {use.before, *use.before.reach(lambda node: node.parents, lambda node: True)}
-    reached = (use.out, *use.out.reach(lambda node: node.children, _not_conv))
-    return any(node.op in _ADDITION and not ancestors.isdisjoint(node.parents) for node in reached)
+    reached = {use.out, *use.out.reach(lambda node: node.children, _not_conv)}
+    added = {parent for node in reached if node.op in _ADDITION for parent in node.parents} - reached
+    if not added:
+        return False
+    oldest = min(node.number for node in added)  # nothing before it need be walked: parents have smaller numbers
+    ancestors = use.before.reach(lambda node: node.parents, lambda node: node.number > oldest)
+    return use.before in added or any(node in added for node in ancestors)

@@ -2,6 +2,7 @@
 """Small networks, recipes with changes, and words for what is asserted again and again."""
 
 import copy
+import itertools
 import os
 import subprocess
 import sys
@@ -22,7 +23,7 @@ def conv(inputs, outputs, kernel=3, **options):
 def chain(*channels):
     """Convolutions with a ReLU between them: layers 0, 2, 4, ..."""
     layers = []
-    for inputs, outputs in zip(channels, channels[1:], strict=False):
+    for inputs, outputs in itertools.pairwise(channels):
         layers += [conv(inputs, outputs), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 

@@ -14,6 +14,7 @@ from torch.nn.utils import parametrizations, prune
 
 import lmb_quant as lmb
 from lmb_quant import RecipeError
+from lmb_quant.binarizers import make_activation, make_weight
 from lmb_quant.modules import BinaryConv2d
 from lmb_quant.rewrite import matches
 
@@ -242,7 +243,10 @@ def test_convolutions_held_in_a_plain_list_are_named():
             return self.d(self.c(x))
 
     net = Listed()
-    assert rules(lmb.plan(net, "lmb"))["b"] == "it is also held in the plain attribute 'order', where a rewrite cannot replace it"
+    assert (
+        rules(lmb.plan(net, "lmb"))["b"]
+        == "it is also held in the plain attribute 'order', where a rewrite cannot replace it"
+    )
     lmb.binarize(net, "lmb")
     assert binary(net) == ["c"]
 
@@ -265,7 +269,9 @@ def test_convolutions_that_do_not_run_stay_float():
 
 def test_lazy_layers_are_named():
     net = nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyConv2d(4, 3))
-    with pytest.raises(RecipeError, match=r"selects no layer of 2\. 0: LazyConv2d has no weights yet; run the model once first"):
+    with pytest.raises(
+        RecipeError, match=r"selects no layer of 2\. 0: LazyConv2d has no weights yet; run the model once first"
+    ):
         lmb.plan(net, "lmb")
 
 
@@ -471,29 +477,53 @@ def test_targets_by_pattern():
 
 
 BAD = {
-    "ignore-typo": ({"ignore": ["bdoy.1"]}, r"recipe: ignore: 'bdoy\.1' matches no layer\. unknown layer 'bdoy\.1'\. Did you mean 'body\.1'\?"),
+    "ignore-typo": (
+        {"ignore": ["bdoy.1"]},
+        r"recipe: ignore: 'bdoy\.1' matches no layer\. unknown layer 'bdoy\.1'\. Did you mean 'body\.1'\?",
+    ),
     "ignore-partial-regex": ({"ignore": ["re:bod"]}, r"ignore: 're:bod' matches no layer"),
     "ignore-nothing": ({"ignore": [""]}, r"ignore: '' matches no layer"),
     "target-typo": ({"targets": ["conv2d"]}, r"targets: 'conv2d' matches no layer"),
     "target-token": ({"targets": ["@first"]}, r"targets.*'@first'.*ignore"),
     "override-token": ({"overrides": [{"match": "@last", "skip_layer": True}]}, r"overrides.*'@last'.*ignore"),
-    "override-typo": ({"overrides": [{"match": "bdy.0", "skip_layer": True}]}, r"overrides: 'bdy\.0' matches no layer.*Did you mean 'body\.0'\?"),
-    "override-float": ({"overrides": [{"match": "head", "skip_layer": True}]}, r"overrides: 'head' matches only layers that stay float all the same: head \(ignore: @first\)"),
-    "override-shadowed": ({"overrides": [{"match": "*", "activation": {"window": 5}}, {"match": "body.1", "skip_layer": True}]}, r"overrides\[1\]: 'body\.1' never decides"),
-    "activation": ({"activation": {"binarizer": "sing"}}, r"unknown activation binarizer 'sing'\. Did you mean 'sign'\?"),
+    "override-typo": (
+        {"overrides": [{"match": "bdy.0", "skip_layer": True}]},
+        r"overrides: 'bdy\.0' matches no layer.*Did you mean 'body\.0'\?",
+    ),
+    "override-float": (
+        {"overrides": [{"match": "head", "skip_layer": True}]},
+        r"overrides: 'head' matches only layers that stay float all the same: head \(ignore: @first\)",
+    ),
+    "override-shadowed": (
+        {"overrides": [{"match": "*", "activation": {"window": 5}}, {"match": "body.1", "skip_layer": True}]},
+        r"overrides\[1\]: 'body\.1' never decides",
+    ),
+    "activation": (
+        {"activation": {"binarizer": "sing"}},
+        r"unknown activation binarizer 'sing'\. Did you mean 'sign'\?",
+    ),
     "weight": ({"weight": {"binarizer": "sine"}}, r"unknown weight binarizer 'sine'\. Did you mean 'sign'\?"),
-    "option": ({"activation": {"windwo": 5}}, r"unknown option of activation binarizer 'local_mean': 'windwo'\. Did you mean 'window'\?"),
-    "weight-option": ({"weight": {"kapa": 5.0}}, r"unknown option of weight binarizer 'sign': 'kapa'\. Did you mean 'kappa'\?"),
+    "option": (
+        {"activation": {"windwo": 5}},
+        r"unknown option of activation binarizer 'local_mean': 'windwo'\. Did you mean 'window'\?",
+    ),
+    "weight-option": (
+        {"weight": {"kapa": 5.0}},
+        r"unknown option of weight binarizer 'sign': 'kapa'\. Did you mean 'kappa'\?",
+    ),
     "window-even": ({"activation": {"window": 4}}, r"window: 4 is not allowed\. Allowed: an odd number of pixels"),
     "window-negative": ({"activation": {"window": -3}}, r"window: -3 is not allowed"),
     "window-text": ({"activation": {"window": "3"}}, r"window: '3' is not allowed"),
     "surrogate": ({"activation": {"surrogate": "tahn"}}, r"unknown surrogate 'tahn'\. Did you mean 'tanh'\?"),
-    "weight-surrogate": ({"weight": {"surrogate": "adaptiv_triangle"}}, r"unknown surrogate .*Did you mean 'adaptive_triangle'\?"),
+    "weight-surrogate": (
+        {"weight": {"surrogate": "adaptiv_triangle"}},
+        r"unknown surrogate .*Did you mean 'adaptive_triangle'\?",
+    ),
     "scale": ({"weight": {"scale": "layermean"}}, r"unknown weight scale 'layermean'\. Did you mean 'layer_mean'\?"),
     "norm": ({"unit": {"norm": "batchnorm"}}, r"unknown unit norm 'batchnorm'"),
     "act": ({"unit": {"act": "prleu"}}, r"unknown unit act 'prleu'\. Did you mean 'prelu'\?"),
     "kappa": ({"weight": {"kappa": 0.0}}, r"kappa: 0\.0 is not allowed"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("changes", "message"), BAD.values(), ids=BAD)
@@ -544,7 +574,9 @@ OTHERS = [{"match": "head", "torchao": {"_type": "Int8WeightOnlyConfig", "_data"
 
 
 def test_others_need_torchao():
-    with pytest.raises(RecipeError, match=r"others: .* need torchao\. Use quantize_\(model, to_torchao\(recipe, model\)"):
+    with pytest.raises(
+        RecipeError, match=r"others: .* need torchao\. Use quantize_\(model, to_torchao\(recipe, model\)"
+    ):
         lmb.binarize(many(), recipe(others=OTHERS))
 
 
@@ -562,7 +594,13 @@ def test_others_in_a_plan():
 def test_plan_names_layer_shape_decision_rule_and_bytes():
     planned = lmb.plan(small_net(), "lmb")
     first, middle = planned.layers[:2]
-    assert (first.name, first.kind, first.shape, first.decision, first.rule) == ("0", "Conv2d", (8, 3, 3, 3), "float", "ignore: @first")
+    assert (first.name, first.kind, first.shape, first.decision, first.rule) == (
+        "0",
+        "Conv2d",
+        (8, 3, 3, 3),
+        "float",
+        "ignore: @first",
+    )
     assert (middle.decision, middle.rule, middle.bytes_before) == ("binary", "target: Conv2d", 4 * (8 * 8 * 9 + 8))
     assert middle.bytes_after == 8 * 9 + 4 * (8 + 8 + 24)
     assert first.bytes_before == first.bytes_after == 4 * (8 * 3 * 9 + 8)
@@ -582,11 +620,10 @@ def test_plan_equals_what_binarize_does():
         assert net.get_submodule(layer.name).packed_bytes == layer.bytes_after
 
 
-def test_config_holds_plain_values():
-    planned = lmb.plan(small_net(), "lmb")
-    assert planned.binary[0].config == config(
-        activation_options={"window": 3, "surrogate": "approx_sign", "detach_threshold": False, "normalize": "none"},
-        weight_options={"surrogate": "adaptive_triangle", "kappa": 4.0},
-        act="rprelu",
-        skip=True,
+def test_config_holds_every_option_with_its_value():
+    found = lmb.plan(small_net(), "lmb").binary[0].config
+    assert found.activation_options == make_activation(conv(8, 8), "local_mean", {}).get_options()
+    assert found.weight_options == make_weight(conv(8, 8), "sign", {}).get_options()
+    assert found == config(
+        activation_options=found.activation_options, weight_options=found.weight_options, act="rprelu", skip=True
     )

@@ -37,8 +37,15 @@ def unet():
         e = F.relu(s.dec1(torch.cat([F.interpolate(d, scale_factor=2), a], 1)))
         return s.out(e)
 
-    layers = dict(dec2=conv(16, 8), dec1=conv(16, 8), enc1=conv(3, 8), enc2=conv(8, 8), mid=conv(8, 8), out=conv(8, 3))
-    return Net(run, **layers)
+    return Net(
+        run,
+        dec2=conv(16, 8),  # registered before the encoder, on purpose
+        dec1=conv(16, 8),
+        enc1=conv(3, 8),
+        enc2=conv(8, 8),
+        mid=conv(8, 8),
+        out=conv(8, 3),
+    )
 
 
 def densenet():
@@ -196,8 +203,16 @@ def test_fsrcnn_has_its_first_convolution_and_no_upsampling_one():
 @pytest.mark.parametrize(
     "activation",
     [
-        pytest.param(lambda: torch.jit.script(nn.Sequential(nn.ReLU())), id="scripted", marks=pytest.mark.filterwarnings("ignore")),
-        pytest.param(lambda: torch.jit.trace(nn.ReLU(), torch.ones(1, 4, 2, 2)), id="traced", marks=pytest.mark.filterwarnings("ignore")),
+        pytest.param(
+            lambda: torch.jit.script(nn.Sequential(nn.ReLU())),
+            id="scripted",
+            marks=pytest.mark.filterwarnings("ignore"),
+        ),
+        pytest.param(
+            lambda: torch.jit.trace(nn.ReLU(), torch.ones(1, 4, 2, 2)),
+            id="traced",
+            marks=pytest.mark.filterwarnings("ignore"),
+        ),
         pytest.param(lambda: Net(lambda s, x: torch.from_numpy(np.maximum(x.numpy(), 0))), id="numpy"),
     ],
 )
@@ -279,7 +294,9 @@ def test_input_size_is_used(size):
 
 
 def test_input_size_that_fails_is_an_error():
-    with pytest.raises(RecipeError, match=r"input_size: the model does not run on an input of size \(1, 7, 8, 8\): RuntimeError"):
+    with pytest.raises(
+        RecipeError, match=r"input_size: the model does not run on an input of size \(1, 7, 8, 8\): RuntimeError"
+    ):
         find_structure(chain(3, 4, 3), (1, 7, 8, 8))
 
 

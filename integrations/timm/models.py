@@ -18,7 +18,7 @@ def _binary(name: str, pretrained: bool, recipe: RecipeLike, options: dict[str, 
     """The float network ``name``, with PReLU where it has ReLU, binarised.
 
     Stem, 1x1 convolutions and classifier stay float. A classifier's last layer is its Linear one, so the recipe's
-    ``@last``, which means the last convolution, is left out. Behind a ReLU every sign is +1, hence the PReLU.
+    ``@last``, which means the last convolutions, is left out. Behind a ReLU every plain sign is +1, hence the PReLU.
     """
     if pretrained:
         raise LMBError(

@@ -36,6 +36,7 @@ class LMBConfig(AOBaseConfig):
     Example:
         >>> from torch import nn
         >>> from torchao.quantization import quantize_
+        >>> from lmb_quant.integrations.torchao import conv_filter
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, padding=1))
         >>> quantize_(net, LMBConfig(skip=True), filter_fn=conv_filter(ignore=["0"]))
         >>> type(net[1]).__name__

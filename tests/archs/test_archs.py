@@ -22,7 +22,9 @@ def vdsr(**options):
 
 @pytest.mark.parametrize("name", [None, "lmb", "lmb-k5", "sign", "rsign"], ids=str)
 @pytest.mark.parametrize("upscale", [2, 3, 4])
-@pytest.mark.parametrize("make", [srresnet, lambda **o: srresnet(tail="classic", **o), vdsr], ids=["light", "classic", "vdsr"])
+@pytest.mark.parametrize(
+    "make", [srresnet, lambda **o: srresnet(tail="classic", **o), vdsr], ids=["light", "classic", "vdsr"]
+)
 def test_size_and_gradients(make, upscale, name):
     net = make(upscale=upscale, recipe=name)
     for parameter in net.parameters():  # the last layer starts at zero: nothing would reach the body

@@ -135,7 +135,9 @@ def test_options_round_trip(make, name, cls):
 @every
 def test_unknown_option_is_an_error(make, name, cls):
     what = "activation" if make is make_activation else "weight"
-    with pytest.raises(LMBError, match=rf"unknown option of {what} binarizer '{name}': 'surogate'\. Did you mean 'surrogate'\?"):
+    with pytest.raises(
+        LMBError, match=rf"unknown option of {what} binarizer '{name}': 'surogate'\. Did you mean 'surrogate'\?"
+    ):
         make(conv(5, 7), name, {"surogate": "ste"})
     with pytest.raises(LMBError, match=r"unknown surrogate 'stte'\. Did you mean 'ste'\?"):
         make(conv(5, 7), name, {"surrogate": "stte"})

@@ -16,7 +16,7 @@ from lmb_quant.ops import local_mean_sign
 def test_local_mean_passes_its_options_on(window, detach, normalize):
     options = {"window": window, "surrogate": "tanh", "detach_threshold": detach, "normalize": normalize}
     binarizer = make_activation(conv(3, 3), "local_mean", options)
-    assert binarizer.get_options() == options
+    assert binarizer.get_options() == {**options, "shift": "none"}
     a, b = (torch.randn(1, 3, 8, 9, generator=torch.Generator().manual_seed(1)).requires_grad_() for _ in range(2))
     binarizer(a).sum().backward()
     arguments = {key: value for key, value in options.items() if key != "window"}
@@ -27,6 +27,26 @@ def test_local_mean_passes_its_options_on(window, detach, normalize):
 @pytest.mark.parametrize(("window", "additions"), [(1, 0), (3, 4), (5, 8), (7, 12), ("global", 1)])
 def test_local_mean_counts_its_additions(window, additions):
     assert make_activation(conv(3, 3), "local_mean", {"window": window}).additions_per_value == additions
+
+
+def test_local_mean_with_a_shift_learns_one_number_per_channel(dtype):
+    binarizer = make_activation(conv(6, 4, groups=2).to(dtype), "local_mean", {"shift": "channel"}).to(dtype)
+    assert binarizer.get_options()["shift"] == "channel"
+    assert binarizer.threshold_shift.shape == (6,)
+    x = torch.randn(2, 6, 5, 5).to(dtype)
+    assert torch.equal(binarizer(x), local_mean_sign(x))  # 0 at first
+    with torch.no_grad():
+        binarizer.threshold_shift.fill_(100.0)
+    y = binarizer(x)
+    assert bool((y == -1).all())
+    (binarizer(x) * torch.randn_like(x)).sum().backward()
+    assert binarizer.threshold_shift.grad.dtype == dtype
+    assert make_activation(conv(3, 3), "local_mean", {"shift": "channel"}).additions_per_value == 5
+
+
+def test_unknown_shift_names_the_nearest():
+    with pytest.raises(LMBError, match=r"unknown shift 'chanel'\. Did you mean 'channel'\? Allowed: channel, none"):
+        make_activation(conv(3, 3), "local_mean", {"shift": "chanel"})
 
 
 @pytest.mark.parametrize("window", [0, 2, -1, 3.0, "3", True, [3], None], ids=repr)

@@ -55,7 +55,9 @@ CONVOLUTIONS = {
     "65-channels": (65, 3, 3, {}),
     "7x7": (3, 2, 7, {}),
 }
-convolutions = pytest.mark.parametrize(("inputs", "outputs", "kernel", "options"), CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+convolutions = pytest.mark.parametrize(
+    ("inputs", "outputs", "kernel", "options"), CONVOLUTIONS.values(), ids=CONVOLUTIONS
+)
 
 
 def make(inputs, outputs, kernel, options, **changes):
@@ -308,7 +310,11 @@ def test_channels_last(unit):
 @pytest.mark.parametrize("before", [True, False], ids=["cast-before", "cast-after"])
 def test_every_dtype_runs_forward_and_backward(norm, act, activation, dtype, before):
     float_conv, unit = conv(4, 4), config(norm=norm, act=act, activation=activation, skip=True)
-    net = BinaryConv2d.from_float(float_conv.to(dtype), unit) if before else BinaryConv2d.from_float(float_conv, unit).to(dtype)
+    net = (
+        BinaryConv2d.from_float(float_conv.to(dtype), unit)
+        if before
+        else BinaryConv2d.from_float(float_conv, unit).to(dtype)
+    )
     y = net(torch.randn(2, 4, 5, 5).to(dtype))
     assert y.dtype == dtype
     y.float().square().mean().backward()

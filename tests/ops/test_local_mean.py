@@ -319,6 +319,37 @@ def test_full_gradient_of_a_constant_shift_is_zero_away_from_the_border():
     assert_close(inner, np.zeros(inner.shape), 1e-6)
 
 
+# ---- the shift
+
+
+@all_windows
+@sizes
+def test_shift_moves_the_value_and_not_the_mean(size, window):
+    x, shift = torch.randn(size), torch.randn(size[1]) * 0.3
+    u = x.double().numpy() - shift.double().numpy()[:, None, None] - np_mean(x.numpy(), window)
+    sure = np.abs(u) > 1e-4
+    actual = local_mean_sign(x, window, shift=shift)
+    assert np.array_equal(actual.numpy()[sure], np.where(u >= 0, 1.0, -1.0)[sure])
+    if window != "global":
+        assert torch.equal(actual, reference.local_mean_sign(x, window, shift))
+    assert torch.equal(local_mean_sign(x, window, shift=torch.zeros(size[1])), local_mean_sign(x, window))
+
+
+@pytest.mark.parametrize("detach", [False, True], ids=["full", "detached"])
+@pytest.mark.parametrize("window", [3, "global"])
+def test_gradients_with_a_shift(window, detach):
+    x, shift = torch.randn(2, 3, 5, 6, requires_grad=True), (torch.randn(3) * 0.3).requires_grad_()
+    grad = torch.randn(2, 3, 5, 6)
+    local_mean_sign(x, window, shift=shift, detach_threshold=detach).backward(grad)
+    a = x.detach().double().numpy()
+    u = a - shift.detach().double().numpy()[:, None, None] - np_mean(a, window)
+    through = grad.double().numpy() * DERIVATIVES["approx_sign"](u)
+    assert_close(shift.grad, -through.sum(axis=(0, 2, 3)))
+    flat = through.reshape(2, 3, -1)
+    expected = flat if detach else flat - flat @ mean_matrix(5, 6, window)
+    assert_close(x.grad, expected.reshape(a.shape))
+
+
 # ---- compilation
 
 

@@ -112,6 +112,10 @@ def test_filter_of_zeros_keeps_a_finite_gradient(dtype, grad):
 
 @pytest.mark.parametrize(("name", "hint"), [("stee", "'ste'"), ("approxsign", "'approx_sign'")])
 def test_unknown_surrogate_names_the_nearest(name, hint):
-    for function in (check_surrogate, lambda n: surrogate_derivative(torch.ones(1), n), lambda n: surrogate_sign(torch.ones(1), n)):
+    for function in (
+        check_surrogate,
+        lambda n: surrogate_derivative(torch.ones(1), n),
+        lambda n: surrogate_sign(torch.ones(1), n),
+    ):
         with pytest.raises(LMBError, match=rf"unknown surrogate '{name}'\. Did you mean {hint}\? Allowed: "):
             function(name)

@@ -6,10 +6,10 @@ import copy
 import pytest
 import torch
 from helpers import run_python
+from lmb_quant.integrations.timm import make_optimizer, make_scheduler
 from torch import nn
 
 from lmb_quant import LMBError
-from lmb_quant.integrations.timm import make_optimizer, make_scheduler
 
 
 def rates(scheduler, optimizer, steps):
@@ -30,7 +30,7 @@ def test_an_optimizer_by_name_lowers_a_loss(name):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert losses[-1] < 0.8 * losses[0]
 
 

@@ -7,12 +7,12 @@ from dataclasses import fields, replace
 import pytest
 import torch
 from helpers import assert_same_state, chain, conv, small_net, state_of
+from lmb_quant.integrations.torchao import LMBConfig, conv_filter, to_torchao
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 from torchao.quantization import quantize_
 
 from lmb_quant import LMBError, binarize
-from lmb_quant.integrations.torchao import LMBConfig, conv_filter, to_torchao
 from lmb_quant.modules import BinaryConv2d, LayerConfig
 
 
