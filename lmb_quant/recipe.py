@@ -182,9 +182,10 @@ class Recipe(BaseModel):
         if isinstance(source, Path) or text.endswith((".yaml", ".yml")) or "/" in text:
             path = Path(text).expanduser()
             try:
-                return cls._parse(path.read_text(encoding="utf-8"), str(path))
-            except (OSError, UnicodeDecodeError) as error:
+                content = path.read_text(encoding="utf-8")
+            except (OSError, ValueError) as error:
                 raise RecipeError(f"{path}: cannot read the recipe: {error}.") from None
+            return cls._parse(content, str(path))
         shipped = dict(_shipped())
         if text not in shipped:
             raise RecipeError(f"{unknown_name('recipe', text, shipped)} A path must end in .yaml or .yml.")

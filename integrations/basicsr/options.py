@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from basicsr.archs import build_network
 from torch import nn
 
 from lmb_quant.errors import LMBError, unknown_name
+
+from basicsr.archs import build_network
 
 from .archs import ARCHITECTURES
 from .rng import isolated_rng
