@@ -77,7 +77,12 @@ def _option_file(args: argparse.Namespace, command: str, *, is_train: bool) -> I
     opt = read_options(source)
     override(opt, args.force_yml)
     with _fresh_logger():
-        check_options(opt, str(source), is_train=is_train)
+        try:
+            check_options(opt, str(source), is_train=is_train)
+        except LMBError:
+            raise
+        except Exception as error:  # what the hosts raise on odd values; nothing has been created yet
+            raise LMBError(f"{source}: cannot be used: {type(error).__name__}: {error}") from error
     with tempfile.TemporaryDirectory(prefix="lmb-quant-") as folder:
         path = Path(folder) / source.name
         text = yaml.safe_dump(opt, sort_keys=False, allow_unicode=True)

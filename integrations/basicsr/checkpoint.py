@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -63,12 +63,18 @@ def load_file(path: Path) -> dict[str, Any]:
         value = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise LMBError(f"{path}: there is no such file.") from None
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a foreign file can make the unpickler raise anything
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise LMBError(f"{path}: is not a checkpoint, or is damaged: {reason}") from None
     if not isinstance(value, dict):
         raise LMBError(f"{path}: a checkpoint is a mapping, not {type(value).__name__}.")
     return value
+
+
+def made_by(opt: Mapping[str, Any]) -> dict[str, Any]:
+    """What must not change between a run and its continuation; plain values, kept in its states."""
+    network = json.loads(json.dumps(opt["network_g"], default=str))
+    return {"network_g": network, "train.optim_g.type": opt["train"]["optim_g"].get("type")}
 
 
 def load_weights(net: nn.Module, path: Path, *, param_key: str | None = "params", strict: bool = True) -> str | None:
@@ -89,14 +95,18 @@ def load_weights(net: nn.Module, path: Path, *, param_key: str | None = "params"
     """
     content = load_file(path)
     if param_key is not None and param_key not in content:
-        if "params" not in content:
+        if "params" not in content or param_key != "params_ema":
             raise LMBError(f"{path}: has no entry {param_key!r}. It has: {', '.join(map(str, list(content)[:8]))}.")
         param_key = "params"
     weights = content if param_key is None else content[param_key]
+    if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise LMBError(f"{path}: its entry {param_key!r} is not a state dict of tensors.")
     weights = {key.removeprefix("module."): value for key, value in weights.items()}
     if not strict:
         own = net.state_dict()
         weights = {key: value for key, value in weights.items() if key in own and own[key].shape == value.shape}
+        if not weights:
+            raise LMBError(f"{path}: nothing in it fits {type(net).__name__}, neither by name nor by shape.")
     try:
         net.load_state_dict(weights, strict=strict)
     except RuntimeError as error:

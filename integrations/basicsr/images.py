@@ -60,7 +60,8 @@ def read_image(path: Path) -> Pixels:
     """
     try:
         with Image.open(path) as image:
-            if image.mode not in _MODES:
+            deep = any(";16" in str(tile) for tile in getattr(image, "tile", ()))  # 16-bit RGB opens as mode RGB
+            if image.mode not in _MODES or deep:
                 raise LMBError(f"{path}: pixels of kind {image.mode!r} are not allowed. Allowed: 8 bits per channel.")
             rgb = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

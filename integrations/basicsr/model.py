@@ -16,7 +16,7 @@ from lmb_quant.errors import LMBError
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
 
-from .checkpoint import load_weights, network_of, save_atomically
+from .checkpoint import load_weights, made_by, network_of, save_atomically
 from .hooks import Hook, make_hooks
 from .metrics_log import read_validations, write_validations
 from .optim import make_optimizer, make_scheduler, parameter_groups
@@ -217,6 +217,7 @@ class LMBModel(SRModel):
                 "rng": generators,
                 "hooks": [[type(hook).__name__, hook.state_dict()] for hook in self.hooks],
                 "best": self._best(),
+                "made_by": made_by(self.opt),
             },
         }
         try:
@@ -253,6 +254,9 @@ class LMBModel(SRModel):
             LMBError: If the state belongs to another network or optimiser.
         """
         place, iteration = self.opt["path"]["resume_state"], resume_state["iter"]
+        for scheduler in resume_state["schedulers"]:
+            for key in ("periods", "cumulative_period"):  # total_iter may have grown: those of the option file hold
+                scheduler.pop(key, None)
         try:
             super().resume_training(resume_state)
         except (AssertionError, ValueError, KeyError) as error:

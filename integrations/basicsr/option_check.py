@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import math
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -95,11 +96,13 @@ class _Checker:
         for section in {"datasets", "network_g", "path", "train", "logger"} & set(required):
             if not isinstance(self.opt[section], dict):
                 raise LMBError(f"{section}: {self.opt[section]!r} is not allowed. Allowed: a mapping.")
-        if not isinstance(self.opt["name"], str) or not self.opt["name"] or "/" in self.opt["name"]:
+        if not isinstance(self.opt["name"], str) or self.opt["name"] in ("", ".", "..") or "/" in self.opt["name"]:
             raise LMBError(f"name: {self.opt['name']!r} is not allowed. Allowed: text without '/'.")
         if self.opt["num_gpu"] != "auto":
             _check_number("num_gpu", self.opt["num_gpu"], least=0)
         _check_number("scale", self.opt["scale"], least=1)
+        if not isinstance(self.opt["scale"], int):
+            raise LMBError(f"scale: {self.opt['scale']!r} is not allowed. Allowed: a whole number without a point.")
         _check_keys("path", self.opt["path"], keys.PATH)
         _check_keys("dist_params", self.opt.get("dist_params") or {}, keys.DIST_PARAMS)
         self._check_val()
@@ -279,5 +282,6 @@ def _check_keys(place: str, options: Any, allowed: Collection[str], required: Co
 
 def _check_number(place: str, value: Any, *, least: int) -> None:
     """A whole number; 5e3, which YAML reads as a float, is one."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value) or value < least:
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or value != int(value) or value < least:
         raise LMBError(f"{place}: {value!r} is not allowed. Allowed: a whole number, {least} or more.")

@@ -15,13 +15,34 @@ from lmb_quant.errors import LMBError
 import basicsr.train
 from basicsr.utils import check_resume
 
-from .checkpoint import last_complete, load_file
+from .checkpoint import last_complete, load_file, made_by
 from .compat import record_fix
 from .progress import ProgressLogger
 from .stream import SeededDataset, StreamSampler
 
 _build_dataset = basicsr.train.build_dataset
 _create_loaders = basicsr.train.create_train_val_dataloader
+
+
+def _check_fits(opt: dict[str, Any], path: Path, state: dict[str, Any]) -> None:
+    """Refuses a state of another run, of another network or optimiser, or of a later iteration than the last."""
+    own = Path(opt["path"]["training_states"])
+    if path.resolve().parent != own.resolve():
+        raise LMBError(
+            f"path.resume_state: {str(path)!r} belongs to another run than {opt['name']!r}, whose states are in {own}. "
+            "Set name to that run's, or start anew from its network with path.pretrain_network_g."
+        )
+    total = int(opt["train"]["total_iter"])
+    if state["iter"] > total:
+        raise LMBError(
+            f"train.total_iter: {total:,} is less than the {state['iter']:,} iterations that {path} has done."
+        )
+    for key, value in state.get("lmb", {}).get("made_by", {}).items():
+        present = made_by(opt)[key]
+        if present != value:
+            raise LMBError(
+                f"{path}: was made with {key} {value!r}, the options have {present!r}. Give the run a new name."
+            )
 
 
 class _Run:
@@ -44,6 +65,7 @@ class _Run:
         self.state = load_file(path)
         if not {"epoch", "iter", "optimizers", "schedulers"} <= self.state.keys():
             raise LMBError(f"{path}: is not a training state. It has: {', '.join(list(self.state)[:8])}.")
+        _check_fits(opt, path, self.state)
         opt["path"]["resume_state"] = str(path)
         check_resume(opt, self.state["iter"])
         return self.state

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ def check_upscale(upscale: int) -> int:
     Raises:
         LMBError: If it is not 2, 3 or 4.
     """
-    if upscale not in UPSCALES:
+    if upscale not in UPSCALES or not isinstance(upscale, int):
         raise LMBError(f"upscale: {upscale!r} is not allowed. Allowed: {', '.join(map(str, UPSCALES))}.")
     return upscale
 
@@ -45,6 +46,18 @@ def check_channels(num_in_ch: Any, num_out_ch: Any) -> int:
     if check_count("num_out_ch", num_out_ch) != check_count("num_in_ch", num_in_ch):
         raise LMBError(f"num_out_ch: {num_out_ch!r} is not allowed. Allowed: num_in_ch, {num_in_ch!r}.")
     return int(num_in_ch)
+
+
+def check_range(img_range: Any) -> float:
+    """Returns the factor that scales the input.
+
+    Raises:
+        LMBError: If it is not a finite number above 0.
+    """
+    number = isinstance(img_range, int | float) and not isinstance(img_range, bool)
+    if not number or not 0 < img_range < math.inf:
+        raise LMBError(f"img_range: {img_range!r} is not allowed. Allowed: a finite number above 0.")
+    return float(img_range)
 
 
 def conv_act(conv: nn.Conv2d, x: Tensor, act: nn.Module) -> Tensor:

@@ -11,7 +11,7 @@ from lmb_quant.errors import LMBError, unknown_name
 from lmb_quant.modules import BinaryConv2d
 from lmb_quant.rewrite import RecipeLike
 
-from ._blocks import apply_recipe, check_channels, check_count, check_upscale, conv_act, convs_of, zero_
+from ._blocks import apply_recipe, check_channels, check_count, check_range, check_upscale, conv_act, convs_of, zero_
 
 
 class ResidualBlock(nn.Module):
@@ -103,7 +103,7 @@ class LMBSRResNet(nn.Module):
             raise LMBError(unknown_name("tail", tail, TAILS))
         check_channels(num_in_ch, num_out_ch)
         self.upscale = check_upscale(upscale)
-        self.img_range = img_range
+        self.img_range = check_range(img_range)
         self.conv_first = nn.Conv2d(num_in_ch, check_count("num_feat", num_feat), 3, padding=1)
         self.body = nn.Sequential(*(ResidualBlock(num_feat) for _ in range(check_count("num_block", num_block))))
         self.tail = TAILS[tail](num_feat, num_out_ch, upscale)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from lmb_quant.rewrite import RecipeLike
 
-from ._blocks import apply_recipe, check_channels, check_count, check_upscale, conv_act, convs_of, zero_
+from ._blocks import apply_recipe, check_channels, check_count, check_range, check_upscale, conv_act, convs_of, zero_
 
 
 class LMBVDSR(nn.Module):
@@ -47,7 +47,7 @@ class LMBVDSR(nn.Module):
         super().__init__()
         check_channels(num_in_ch, num_out_ch)
         self.upscale = check_upscale(upscale)
-        self.img_range = img_range
+        self.img_range = check_range(img_range)
         self.conv_first = nn.Conv2d(num_in_ch, check_count("num_feat", num_feat), 3, padding=1)
         middle = range(check_count("num_conv", num_conv))
         self.body = nn.ModuleList(nn.Conv2d(num_feat, num_feat, 3, padding=1) for _ in middle)

@@ -311,3 +311,43 @@ def test_generators_are_restored() -> None:
     first = draw()
     set_rng_state(state)
     assert draw() == first
+
+
+def test_a_longer_run_continues_a_shorter_one(run: Callable[..., int], options: dict[str, Any]) -> None:
+    assert run(options) == 0
+    options["train"]["total_iter"] = 16
+    assert run(options, "--auto_resume") == 0
+    assert [entry["iter"] for entry in read_validations("experiments/tiny")] == [4, 8, 12, 16]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda opt: opt["network_g"].update(recipe="sign"), "was made with network_g"),
+        (lambda opt: opt["train"]["optim_g"].update(type="AdamW"), "was made with train.optim_g.type 'Adam'"),
+        (lambda opt: opt["train"].update(total_iter=8), "total_iter: 8 is less than the 12 iterations"),
+        (
+            lambda opt: (
+                opt.update(name="other"),
+                opt["path"].update(resume_state="experiments/tiny/training_states/12.state"),
+            ),
+            "belongs to another run",
+        ),
+    ],
+    ids=["recipe", "optimizer", "shorter", "another-run"],
+)
+def test_a_state_that_does_not_fit_is_refused_and_nothing_is_written(
+    run: Callable[..., int],
+    options: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[dict[str, Any]], object],
+    message: str,
+) -> None:
+    assert run(options) == 0
+    network = Path("experiments/tiny/models/net_g_latest.pth")
+    before = network.read_bytes()
+    change(options)
+    resume = [] if options["path"].get("resume_state") else ["--auto_resume"]
+    assert run(options, *resume) == 2
+    assert message in capsys.readouterr().err
+    assert network.read_bytes() == before
