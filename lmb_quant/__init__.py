@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """1-bit neural networks for image super-resolution: local-mean binarisation of any PyTorch network."""
 
+from .convert import convert as convert
 from .errors import LMBError as LMBError
 from .errors import RecipeError as RecipeError
 from .recipe import Recipe as Recipe

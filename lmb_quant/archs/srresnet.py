@@ -8,10 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmb_quant.errors import LMBError, unknown_name
-from lmb_quant.modules import BinaryConv2d
 from lmb_quant.rewrite import RecipeLike
 
-from ._blocks import apply_recipe, check_channels, check_count, check_upscale, conv_act, convs_of, zero_
+from ._blocks import apply_recipe, check_channels, check_count, check_upscale, conv_act, convs_of, has_skip, zero_
 
 
 class ResidualBlock(nn.Module):
@@ -32,8 +31,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps ``(N, num_feat, H, W)`` to the same shape."""
         y = self.conv2(conv_act(self.conv1, x, self.act))
-        skips = (isinstance(conv, BinaryConv2d) and conv.config.skip for conv in (self.conv1, self.conv2))
-        return y if all(skips) else x + y
+        return y if has_skip(self.conv1) and has_skip(self.conv2) else x + y
 
 
 class LightTail(nn.Sequential):
