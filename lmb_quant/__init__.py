@@ -8,5 +8,7 @@ from .recipe import Recipe as Recipe
 from .report import summary as summary
 from .rewrite import binarize as binarize
 from .rewrite import plan as plan
+from .serialize import load as load
+from .serialize import save as save
 
 __version__ = "0.1.0"

@@ -97,6 +97,15 @@ class LMBSRResNet(nn.Module):
         img_range: float = 16.0,
     ) -> None:
         super().__init__()
+        self.arch_args = {
+            "num_in_ch": num_in_ch,
+            "num_out_ch": num_out_ch,
+            "num_feat": num_feat,
+            "num_block": num_block,
+            "upscale": upscale,
+            "tail": tail,
+            "img_range": img_range,
+        }
         if tail not in TAILS:
             raise LMBError(unknown_name("tail", tail, TAILS))
         check_channels(num_in_ch, num_out_ch)

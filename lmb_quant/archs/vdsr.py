@@ -45,6 +45,14 @@ class LMBVDSR(nn.Module):
         img_range: float = 16.0,
     ) -> None:
         super().__init__()
+        self.arch_args = {
+            "num_in_ch": num_in_ch,
+            "num_out_ch": num_out_ch,
+            "num_feat": num_feat,
+            "num_conv": num_conv,
+            "upscale": upscale,
+            "img_range": img_range,
+        }
         check_channels(num_in_ch, num_out_ch)
         self.upscale = check_upscale(upscale)
         self.img_range = img_range
