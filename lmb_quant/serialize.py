@@ -116,7 +116,7 @@ def _checksum(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -150,7 +150,8 @@ def _configs(path: Path, header: Mapping[str, Any]) -> dict[str, PackedConfig]:
     configs = {}
     for name, values in layers.items():
         try:
-            configs[name] = PackedConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+            words: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+            configs[name] = PackedConfig(**words)
         except (LMBError, TypeError, AttributeError) as error:
             raise LMBError(f"{path}: layer {name!r}: {error}") from None
     return configs
