@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from lmb_quant.errors import LMBError
 
@@ -144,5 +145,5 @@ def main() -> None:
     try:
         app()
     except LMBError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False).print("[bold red]error:[/]", str(error), markup=True)
+        Console(stderr=True, soft_wrap=True).print(Text.assemble(("error:", "bold red"), f" {error}"))
         raise SystemExit(2) from None

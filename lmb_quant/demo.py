@@ -29,10 +29,10 @@ from lmb_quant.integrations.basicsr.metrics import enlarge_image, psnr_y, run_ne
 from lmb_quant.report import summary
 from lmb_quant.table import make_table
 
-STEPS = 600
+STEPS = 250
 METHODS = ("sign", "lmb")
 UPSCALE = 4
-NETWORK: dict[str, Any] = {"num_in_ch": 3, "num_out_ch": 3, "num_feat": 32, "num_block": 4, "upscale": UPSCALE}
+NETWORK: dict[str, Any] = {"num_in_ch": 3, "num_out_ch": 3, "num_feat": 64, "num_block": 8, "upscale": UPSCALE}
 # Photographs that scikit-image ships: NASA's, and others in the public domain or under CC0 (its data/README.txt).
 TRAINING = (
     "astronaut.png", "motorcycle_left.png", "motorcycle_right.png", "brick.png", "grass.png", "gravel.png",

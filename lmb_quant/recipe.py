@@ -13,7 +13,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 from typing_extensions import Self
 
-from lmb_quant.errors import RecipeError, unknown_name
+from lmb_quant.errors import LMBError, RecipeError, unknown_name
+from lmb_quant.strict_yaml import parse_mapping
 
 TOKENS = ("@first", "@last", "@upsample", "@pointwise", "@grouped", "@strided")
 
@@ -182,9 +183,10 @@ class Recipe(BaseModel):
         if isinstance(source, Path) or text.endswith((".yaml", ".yml")) or "/" in text:
             path = Path(text).expanduser()
             try:
-                return cls._parse(path.read_text(encoding="utf-8"), str(path))
-            except (OSError, UnicodeDecodeError) as error:
+                content = path.read_text(encoding="utf-8")
+            except (OSError, ValueError) as error:
                 raise RecipeError(f"{path}: cannot read the recipe: {error}.") from None
+            return cls._parse(content, str(path))
         shipped = dict(_shipped())
         if text not in shipped:
             raise RecipeError(f"{unknown_name('recipe', text, shipped)} A path must end in .yaml or .yml.")
@@ -193,11 +195,9 @@ class Recipe(BaseModel):
     @classmethod
     def _parse(cls, text: str, place: str) -> Recipe:
         try:
-            data = yaml.load(text, Loader=_Loader)
-        except (yaml.YAMLError, RecursionError) as error:
-            raise RecipeError(f"{place}: not valid YAML: {error}") from None
-        if not isinstance(data, dict):
-            raise RecipeError(f"{place}: a recipe is a mapping, not {type(data).__name__}: {data!r}.")
+            data = parse_mapping(text, place, "a recipe")
+        except LMBError as error:
+            raise RecipeError(str(error)) from None
         return cls._build(data, place)
 
     @classmethod
@@ -242,17 +242,6 @@ def _shipped() -> Iterator[tuple[str, str]]:
     for file in files("lmb_quant").joinpath("recipes").iterdir():
         if file.name.endswith(".yaml"):
             yield file.name.removesuffix(".yaml"), file.read_text(encoding="utf-8")
-
-
-class _Loader(yaml.SafeLoader):
-    """A safe loader that refuses a key given twice, which YAML would let the last one win."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for i, key in enumerate(keys):
-            if key in keys[:i]:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", node.start_mark)
-        return super().construct_mapping(node, deep)
 
 
 def _check_pattern(pattern: str, place: str) -> None:

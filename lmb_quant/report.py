@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from lmb_quant.errors import LMBError
 from lmb_quant.modules import BinaryConv2d, PackedBinaryConv2d
+from lmb_quant.structure import copy_model
 from lmb_quant.table import render
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -214,11 +214,11 @@ def _macs(module: nn.Module, run: _Run) -> int:
 def _trace(model: nn.Module, input_size: tuple[int, ...]) -> dict[str, list[_Run]]:
     """Runs a copy of the model and notes each layer's sizes; on the meta device, or for real where that fails."""
     try:
-        return _trace_on(copy.deepcopy(model).to("meta"), input_size)
+        return _trace_on(copy_model(model).to("meta"), input_size)
     except Exception:
         pass
     try:
-        return _trace_on(copy.deepcopy(model), input_size)
+        return _trace_on(copy_model(model), input_size)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise LMBError(f"input_size: the model does not run on an input of size {input_size!r}: {reason}") from error

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrize import ParametrizationList
 
 from lmb_quant.errors import LMBError, RecipeError, unknown_name
 from lmb_quant.modules import BinaryConv2d, LayerConfig
@@ -142,7 +143,7 @@ def binarize(model: nn.Module, recipe: RecipeLike, *, input_size: tuple[int, ...
         )
     modules = dict(model.named_modules(remove_duplicate=False))
     planned = plan(model, recipe, input_size=input_size)
-    _warn(planned, modules)
+    warn_about(planned, modules)
     for layer in planned.binary:
         conv = modules[layer.name]
         if isinstance(conv, BinaryConv2d):
@@ -158,16 +159,43 @@ def binarize(model: nn.Module, recipe: RecipeLike, *, input_size: tuple[int, ...
     return model
 
 
-def _warn(planned: Plan, modules: Mapping[str, nn.Module]) -> None:
+def why_not_binary(module: nn.Module) -> str | None:
+    """Says why a module cannot become binary whatever a recipe says; None where it can, or is binary already."""
+    if any(is_lazy(p) for p in module.parameters(recurse=False)):
+        return f"{type(module).__name__} has no weights yet; run the model once first"
+    if isinstance(module, BinaryConv2d):
+        return None
+    if isinstance(module, nn.Conv2d) and "weight" not in module._parameters:
+        return "its weight is computed from other tensors (weight_norm or the like)"
+    if type(module) is not nn.Conv2d:
+        kind = "a subclass of Conv2d" if isinstance(module, nn.Conv2d) else "not a Conv2d"
+        return f"{type(module).__name__} is {kind}"
+    if module.padding_mode != "zeros":
+        return f"padding_mode {module.padding_mode!r} (only 'zeros' can be binary)"
+    if module._modules or module._buffers or "forward" in vars(module) or module._load_state_dict_pre_hooks:
+        return "it carries submodules, buffers, a forward or a load_state_dict hook of its own"
+    return None
+
+
+def warn_about(planned: Plan, modules: Mapping[str, nn.Module], stacklevel: int = 3) -> None:
+    """Warns of what a plan cannot know or mend: unknown parts of the network, and filters of zeros.
+
+    Args:
+        planned: The plan.
+        modules: The model's modules by name.
+        stacklevel: As in :func:`warnings.warn`; 3 blames the caller's caller.
+    """
     if not planned.structure.found:
-        warnings.warn(f"the parts of the network were found {planned.structure.how}; check plan()", stacklevel=3)
+        warnings.warn(
+            f"the parts of the network were found {planned.structure.how}; check plan()", stacklevel=stacklevel
+        )
     weights = ((layer.name, modules[layer.name].weight) for layer in planned.binary)
     dead = [name for name, weight in weights if isinstance(weight, Tensor) and _has_zero_filter(weight)]
     if dead:
         names = ", ".join(dead[:5])
         warnings.warn(
             f"filters of zeros have the scale 0 and get no gradient; initialise or load the weights of: {names}",
-            stacklevel=3,
+            stacklevel=stacklevel,
         )
 
 
@@ -234,17 +262,9 @@ class _Planner:
     def _float_rule(self, module: nn.Module) -> str | None:
         """The rule that keeps a layer float; None where it may become binary."""
         names = self.names[module]
-        if any(is_lazy(p) for p in module.parameters(recurse=False)):
-            return f"{type(module).__name__} has no weights yet; run the model once first"
-        if type(module) not in (nn.Conv2d, BinaryConv2d):
-            kind = "a subclass of Conv2d" if isinstance(module, nn.Conv2d) else "not a Conv2d"
-            return f"{type(module).__name__} is {kind}"
-        if module.padding_mode != "zeros":
-            return f"padding_mode {module.padding_mode!r} (only 'zeros' can be binary)"
-        if "weight" not in module._parameters:
-            return "its weight is computed from other tensors (weight_norm or the like)"
-        if type(module) is nn.Conv2d and _has_extras(module):
-            return "it carries submodules, buffers, a forward or a load_state_dict hook of its own"
+        reason = why_not_binary(module)
+        if reason is not None:
+            return reason
         if id(module) in self.held:
             return f"it is also held in {self.held[id(module)]}, where a rewrite cannot replace it"
         if names[0] in self.structure.idle:
@@ -261,7 +281,7 @@ class _Planner:
         return next((override for override in self.recipe.overrides if _any_match(override.match, names)), None)
 
     def _skip(self, conv: nn.Conv2d, mode: str) -> bool:
-        if mode == "none" or not _keeps_shape(conv):
+        if mode == "none" or not keeps_shape(conv):
             return False
         name = self.names[conv][0]
         return mode == "shape" or name not in self.structure.bypassed or name in self.absorbing
@@ -313,12 +333,12 @@ class _Planner:
                 )
 
 
-def _has_extras(conv: nn.Conv2d) -> bool:
-    return bool(conv._modules or conv._buffers or "forward" in vars(conv) or conv._load_state_dict_pre_hooks)
-
-
-def _weights(module: nn.Module) -> list[nn.Parameter]:
+def _weights(module: nn.Module) -> list[Tensor]:
     """The module's own weights of two or more dimensions: those of convolutions, linear layers and the like."""
+    if isinstance(module, ParametrizationList):
+        return []  # listed as the layer that it belongs to
+    if isinstance(module, nn.Conv2d) and "weight" not in module._parameters:
+        return [module.weight]
     return [p for p in module.parameters(recurse=False) if is_lazy(p) or p.ndim >= 2]
 
 
@@ -359,7 +379,8 @@ def _layer_config(scheme: Scheme, skip: bool) -> LayerConfig:
     )
 
 
-def _keeps_shape(conv: nn.Conv2d) -> bool:
+def keeps_shape(conv: nn.Conv2d) -> bool:
+    """Whether a convolution's output has the shape of its input, whatever that is."""
     if conv.in_channels != conv.out_channels or any(step > 1 for step in conv.stride):
         return False
     if isinstance(conv.padding, str):

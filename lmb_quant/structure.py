@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import random
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ _UPSAMPLING = {
     "grid_sample",
 }
 _ADDITION = {"add", "iadd", "radd", "sub", "isub", "rsub", "subtract"}
+_OTHER_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _SIDES = (24, 64, 128, 224)
 _CHANNELS = (3, 1, 4)
 _FRAMES = (5, 7)
@@ -43,7 +45,10 @@ class Structure:
 
     ``bypassed``: the network itself adds, to the convolution's output, something that the convolution's input was made
     from (a block's residual connection). ``idle``: it did not run, as in a branch for training only. ``how`` says in
-    words how this was found. Subclasses of ``Conv2d`` (a mean shift, say) play no part; what they do is looked through.
+    words how this was found, ``found`` whether a trial run succeeded.
+
+    A linear layer or a transposed convolution reads and writes as a convolution does. Subclasses of ``Conv2d`` (a mean
+    shift, say) play no part; what they do is looked through.
     """
 
     first: frozenset[str]
@@ -66,6 +71,13 @@ class Structure:
                 "@strided": any(step > 1 for step in module.stride),
             }[token]
         )
+
+
+def copy_model(model: nn.Module) -> nn.Module:
+    """Copies a model for a trial run, with computed tensors (pruning keeps them), which torch itself cannot copy."""
+    attributes = (value for module in model.modules() for value in vars(module).values())
+    computed = [value for value in attributes if isinstance(value, Tensor) and not value.is_leaf]
+    return copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in computed})
 
 
 @dataclass(eq=False)
@@ -138,7 +150,8 @@ def find_structure(model: nn.Module, input_size: tuple[int, ...] | None = None) 
     if not convs:
         return Structure(frozenset(), frozenset(), frozenset(), frozenset(), "no convolution")
     problem = ""
-    with _untouched_rng():
+    with _untouched_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the model's own, about an image it was not made for
         probe = None
         for size in [input_size] if input_size else _sizes(convs):
             try:
@@ -192,7 +205,7 @@ class _Probe:
     """A copy of the model, without hooks of others, that records its runs."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.model = copy.deepcopy(model)
+        self.model = copy_model(model)
         self.model.eval()
         self.names: list[str] = []
         self.recorder = _Recorder()
@@ -202,6 +215,7 @@ class _Probe:
             module._forward_pre_hooks.clear()
             if _is_conv(module):
                 self.names.append(name)
+            if _is_conv(module) or isinstance(module, _OTHER_LAYERS):
                 module.register_forward_hook(self._hook(name), with_kwargs=True)
 
     def _hook(self, name: str) -> Callable[..., None]:
@@ -210,7 +224,8 @@ class _Probe:
                 next(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor))
             )
             out = self.recorder.note(output, "conv", [before] if before else [])
-            self.uses.append(_Use(name, before, out))
+            if _is_conv(module):
+                self.uses.append(_Use(name, before, out))
 
         return hook
 

@@ -180,6 +180,7 @@ def test_published_figures_of_bbcu():
     if importlib.util.find_spec("basicsr") is None:
         pytest.skip("BasicSR is not installed")
     import lmb_quant.integrations.basicsr  # noqa: F401 - repairs BasicSR, then it can be imported
+
     from basicsr.archs.srresnet_arch import MSRResNet
 
     net = MSRResNet(num_feat=64, num_block=16, upscale=4)

@@ -16,6 +16,7 @@ if importlib.util.find_spec("basicsr") is None:
     pytest.skip("BasicSR is not installed", allow_module_level=True)
 
 import lmb_quant.integrations.basicsr  # first: it repairs BasicSR
+
 from basicsr.archs import build_network
 
 pytestmark = [

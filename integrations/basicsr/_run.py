@@ -14,9 +14,10 @@ from pathlib import Path
 
 import torch
 import yaml
-from basicsr.utils.logger import initialized_logger
 
 from lmb_quant.errors import LMBError
+
+from basicsr.utils.logger import initialized_logger
 
 from .option_check import check_options
 from .options import find_option_file, override, read_options

@@ -6,13 +6,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from basicsr.archs import build_network
-from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
 import lmb_quant
 from lmb_quant.archs import LMBVDSR, LMBSRResNet
 from lmb_quant.errors import LMBError, unknown_name
+
+from basicsr.archs import build_network
+from basicsr.utils.registry import ARCH_REGISTRY
 
 
 def LMBBinarized(  # noqa: N802 - the name in option files, where classes stand

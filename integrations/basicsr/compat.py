@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from lmb_quant.errors import LMBError
+from lmb_quant.integrations._torchvision import import_torchvision
 
 INSTALL = "pip install 'lmb-quant[basicsr]' && pip install --no-deps --no-build-isolation basicsr==1.4.2"
 
@@ -43,27 +44,8 @@ def record_fix(text: str) -> None:
 
 def _torchvision_operators() -> None:
     """PyPI's torchvision is a CUDA build: with a CPU torch its operators do not load, and it fails to import."""
-    try:
-        importlib.import_module("torchvision")
-        return
-    except RuntimeError as error:
-        if "torchvision::" not in str(error):
-            raise
-    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-        del sys.modules[name]
-    register = torch.library.register_fake
-
-    def tolerant(op: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(op, str) and op.startswith("torchvision::"):
-            return lambda function: function
-        return register(op, *args, **kwargs)
-
-    torch.library.register_fake = tolerant
-    try:
-        importlib.import_module("torchvision")
-    finally:
-        torch.library.register_fake = register
-    record_fix("torchvision is imported without its compiled operators, which do not fit this torch")
+    if import_torchvision():
+        record_fix("torchvision is imported without its compiled operators, which do not fit this torch")
 
 
 def _alias(name: str, **attributes: Any) -> None:

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from basicsr.data.transforms import augment
-from basicsr.utils import bgr2ycbcr
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from lmb_quant.errors import LMBError
+
+from basicsr.data.transforms import augment
+from basicsr.utils import bgr2ycbcr
 
 from .images import Pixels, find_images, open_store
 

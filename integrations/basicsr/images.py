@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from basicsr.utils.matlab_functions import imresize
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from lmb_quant.errors import LMBError
+
+from basicsr.utils.matlab_functions import imresize
 
 Pixels = NDArray[np.uint8]
 

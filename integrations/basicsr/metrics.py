@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import nn
+
 from basicsr.metrics import calculate_psnr, calculate_ssim
 from basicsr.utils import img2tensor, tensor2img
 from basicsr.utils.matlab_functions import imresize
-from torch import nn
 
 from .images import Pixels
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from basicsr.models.sr_model import SRModel
-from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 
 from lmb_quant.errors import LMBError
+
+from basicsr.models.sr_model import SRModel
+from basicsr.utils import get_root_logger
 
 from .checkpoint import load_weights, network_of, save_atomically
 from .hooks import Hook, make_hooks

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from basicsr.models.lr_scheduler import CosineAnnealingRestartLR, MultiStepRestartLR
 from torch import nn
 from torch.optim import Optimizer
 
 from lmb_quant.errors import LMBError, unknown_name
+
+from basicsr.models.lr_scheduler import CosineAnnealingRestartLR, MultiStepRestartLR
 
 TIMM = "timm/"
 _OPTIMIZERS: dict[str, type[Optimizer]] = {

@@ -3,39 +3,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
-from basicsr.archs import build_network
 from torch import nn
 
 from lmb_quant.errors import LMBError, unknown_name
+from lmb_quant.strict_yaml import parse_mapping, parse_yaml
+
+from basicsr.archs import build_network
 
 from .archs import ARCHITECTURES
 from .rng import isolated_rng
-
-_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which ``1e-4`` is a number (YAML 1.1 wants ``1.0e-4``), and a key given twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if key != "<<" and keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: list(pairs) for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
 
 
 def shipped_options() -> dict[str, Path]:
@@ -66,14 +47,10 @@ def read_options(path: Path) -> dict[str, Any]:
         LMBError: If it cannot be read or is not a mapping.
     """
     try:
-        value = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (OSError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
         raise LMBError(f"{path}: cannot be read: {error}.") from None
-    except yaml.YAMLError as error:
-        raise LMBError(f"{path}: not valid YAML: {error}") from None
-    if not isinstance(value, dict):
-        raise LMBError(f"{path}: an option file is a mapping, not {type(value).__name__}.")
-    return value
+    return parse_mapping(text, str(path), "an option file")
 
 
 def override(opt: dict[str, Any], entries: Sequence[str]) -> None:
@@ -92,9 +69,9 @@ def override(opt: dict[str, Any], entries: Sequence[str]) -> None:
         if not equals or not keys.strip():
             raise LMBError(f"--force_yml: {entry!r} is not allowed. Allowed: KEY:KEY=VALUE.")
         try:
-            value = yaml.load(text, Loader=_Loader)
-        except yaml.YAMLError as error:
-            raise LMBError(f"--force_yml: {entry!r}: not valid YAML: {error}") from None
+            value = parse_yaml(text)
+        except LMBError as error:
+            raise LMBError(f"--force_yml: {entry!r}: {error}") from None
         *sections, last = (key.strip() for key in keys.split(":"))
         node: Any = opt
         for section in sections:

@@ -8,11 +8,12 @@ import math
 from pathlib import Path
 from typing import Any
 
-import basicsr.train
 import torch
-from basicsr.utils import check_resume
 
 from lmb_quant.errors import LMBError
+
+import basicsr.train
+from basicsr.utils import check_resume
 
 from .checkpoint import last_complete, load_file
 from .compat import record_fix

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from basicsr.data.data_sampler import EnlargedSampler
 from torch.utils.data import Dataset
+
+from basicsr.data.data_sampler import EnlargedSampler
 
 from .rng import isolated_rng, mix_seed
 

@@ -6,13 +6,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import torch
 from torch import nn
-from torch.nn import functional as F
 from typing_extensions import Self
 
 from lmb_quant.errors import LMBError, unknown_name
 from lmb_quant.modules import BinaryConv2d, LayerConfig
+from lmb_quant.rewrite import keeps_shape, why_not_binary
 
 from ._host import ALLOWED_AO_MODULES, AOBaseConfig, register_quantize_module_handler
 
@@ -125,24 +124,10 @@ def _check(module: nn.Module, layer: LayerConfig) -> None:
 
 
 def _problem(module: nn.Module, layer: LayerConfig) -> str | None:
-    if type(module) is not nn.Conv2d:
-        kind = "a subclass of Conv2d" if isinstance(module, nn.Conv2d) else "not a Conv2d"
-        return f"it is {kind}, allowed is torch.nn.Conv2d itself"
-    if module.padding_mode != "zeros":
-        return f"padding_mode {module.padding_mode!r}, allowed is 'zeros'"
-    if "weight" not in module._parameters:
-        return "its weight is computed from other tensors (weight_norm or the like)"
-    if module._modules or module._buffers or "forward" in vars(module) or module._load_state_dict_pre_hooks:
-        return "it carries submodules, buffers, a forward or a load_state_dict hook of its own"
-    if layer.skip and not _keeps_shape(module):
+    reason = why_not_binary(module)
+    if reason is None and isinstance(module, nn.Conv2d) and layer.skip and not keeps_shape(module):
         return "skip: True, but input and output differ in shape; allowed is False"
-    return None
-
-
-def _keeps_shape(conv: nn.Conv2d) -> bool:
-    x = torch.empty(1, conv.in_channels, 1024, 1024, device="meta")
-    y = F.conv2d(x, conv.weight.to("meta", x.dtype), None, conv.stride, conv.padding, conv.dilation, conv.groups)
-    return y.shape == x.shape
+    return reason
 
 
 ALLOWED_AO_MODULES.add("lmb_quant.integrations.torchao")  # where config_from_dict looks for class names

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ from torch import nn
 
 from lmb_quant.errors import RecipeError
 from lmb_quant.recipe import Recipe
-from lmb_quant.rewrite import PlannedLayer, RecipeLike, plan
+from lmb_quant.rewrite import PlannedLayer, RecipeLike, plan, warn_about
 
 from ._host import FqnToConfig, config_from_dict
 from .config import LMBConfig
@@ -43,8 +42,7 @@ def to_torchao(recipe: RecipeLike, model: nn.Module, input_size: tuple[int, ...]
     modules = dict(model.named_modules(remove_duplicate=False))
     configs: OrderedDict[str, AOBaseConfig | None] = OrderedDict()
     planned = plan(model, recipe, input_size=input_size)
-    if not planned.structure.found:
-        warnings.warn(f"the parts of the network were found {planned.structure.how}; check plan()", stacklevel=2)
+    warn_about(planned, modules)
     for layer in planned.layers:
         if layer.config is not None:
             configs.update(dict.fromkeys(layer.names, LMBConfig.from_layer(layer.config)))

@@ -7,6 +7,7 @@ import json
 import statistics
 import time
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -47,7 +48,7 @@ class TrainingStepReport:
 class _Trainer:
     """One network in training on one fixed batch."""
 
-    def __init__(self, network: dict[str, int], recipe: str, batch: tuple[int, int, int, int]) -> None:
+    def __init__(self, network: dict[str, Any], recipe: str, batch: tuple[int, int, int, int]) -> None:
         torch.manual_seed(0)
         model = LMBSRResNet(**network, recipe=None if recipe == FLOAT else recipe)
         self.model: nn.Module = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -59,7 +60,7 @@ class _Trainer:
         """Does one step and returns its seconds."""
         start = time.perf_counter()
         self.optimizer.zero_grad()
-        F.l1_loss(self.model(self.lr), self.hr).backward()  # type: ignore[no-untyped-call]
+        F.l1_loss(self.model(self.lr), self.hr).backward()
         self.optimizer.step()
         return time.perf_counter() - start
 

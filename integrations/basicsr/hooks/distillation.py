@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from basicsr.archs import build_network
-from basicsr.utils.registry import ARCH_REGISTRY
-from lmb_quant.integrations.basicsr.archs import registered
-from lmb_quant.integrations.basicsr.checkpoint import load_weights
-from lmb_quant.integrations.basicsr.optim import check_keywords
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmb_quant.errors import LMBError, unknown_name
+from lmb_quant.integrations.basicsr.archs import registered
+from lmb_quant.integrations.basicsr.checkpoint import load_weights
+from lmb_quant.integrations.basicsr.optim import check_keywords
+
+from basicsr.archs import build_network
+from basicsr.utils.registry import ARCH_REGISTRY
 
 from ._base import Hook
 

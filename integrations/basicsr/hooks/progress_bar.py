@@ -7,10 +7,11 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-from basicsr.utils import get_root_logger
-from basicsr.utils.dist_util import get_dist_info
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
+
+from basicsr.utils import get_root_logger
+from basicsr.utils.dist_util import get_dist_info
 
 from ._base import Hook
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from basicsr.utils.registry import ARCH_REGISTRY
-from lmb_quant.integrations.basicsr import LMBBinarized
-from lmb_quant.integrations.basicsr.archs import registered
 
 from lmb_quant.errors import LMBError
+from lmb_quant.integrations.basicsr import LMBBinarized
+from lmb_quant.integrations.basicsr.archs import registered
 from lmb_quant.modules import binary_convs
+
+from basicsr.utils.registry import ARCH_REGISTRY
 
 RGB = {"num_in_ch": 3, "num_out_ch": 3}
 SINGLE: dict[str, dict[str, Any]] = {

@@ -12,17 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from basicsr.utils.matlab_functions import imresize
-from basicsr.utils.registry import ARCH_REGISTRY
-from lmb_quant.integrations.basicsr.archs import register_once
-from lmb_quant.integrations.basicsr.data import HRImageDataset
-from lmb_quant.integrations.basicsr.metrics_log import read_validations
-from lmb_quant.integrations.basicsr.stream import Draw, SeededDataset, StreamSampler
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from lmb_quant.errors import LMBError
+from lmb_quant.integrations.basicsr.archs import register_once
+from lmb_quant.integrations.basicsr.data import HRImageDataset
+from lmb_quant.integrations.basicsr.metrics_log import read_validations
+from lmb_quant.integrations.basicsr.stream import Draw, SeededDataset, StreamSampler
+
+from basicsr.utils.matlab_functions import imresize
+from basicsr.utils.registry import ARCH_REGISTRY
 
 
 def make(**options: Any) -> HRImageDataset:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from lmb_quant.integrations.basicsr.checkpoint import load_file
 from lmb_quant.integrations.basicsr.metrics_log import read_validations
 

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import lmb_quant.integrations.basicsr as host
 import pytest
 import torch
+
+import lmb_quant.integrations.basicsr as host
 from lmb_quant.integrations.basicsr.checkpoint import load_file
 from lmb_quant.integrations.basicsr.hooks import HOOKS, make_hooks
 from lmb_quant.integrations.basicsr.hooks.approximator_schedule import ApproximatorSchedule
 from lmb_quant.integrations.basicsr.optim import make_optimizer, make_scheduler, parameter_groups
-
 from lmb_quant.modules import binary_convs
 
 Watch = Callable[[host.LMBModel, int], None]

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from lmb_quant.errors import LMBError
 from lmb_quant.integrations.basicsr.option_check import check_options
 from lmb_quant.integrations.basicsr.options import (
     built_network,
@@ -18,8 +20,6 @@ from lmb_quant.integrations.basicsr.options import (
     read_options,
     shipped_options,
 )
-
-from lmb_quant.errors import LMBError
 
 SHIPPED = shipped_options()
 SMALL = {"num_feat": 8, "num_block": 1, "num_group": 1, "num_conv": 1, "squeeze_factor": 4}

@@ -12,15 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import lmb_quant.integrations.basicsr as host
 import numpy as np
 import pytest
 import torch
-from lmb_quant.integrations.basicsr.checkpoint import last_complete, load_file, network_of, save_atomically
-from lmb_quant.integrations.basicsr.metrics_log import read_validations
 from PIL import Image
 
+import lmb_quant.integrations.basicsr as host
 from lmb_quant.errors import LMBError
+from lmb_quant.integrations.basicsr.checkpoint import last_complete, load_file, network_of, save_atomically
+from lmb_quant.integrations.basicsr.metrics_log import read_validations
 
 ALL_HOOKS = [
     {"type": "ClipBinaryWeights", "limit": 0.2},
@@ -291,8 +291,9 @@ def test_registration_is_idempotent() -> None:
 
 
 def test_a_taken_name_is_an_error() -> None:
-    from basicsr.utils.registry import Registry
     from lmb_quant.integrations.basicsr.archs import register_once
+
+    from basicsr.utils.registry import Registry
 
     registry: Any = Registry("trial")
     registry.register(type("HRImageDataset", (), {}))

@@ -6,11 +6,11 @@ import copy
 import pytest
 import timm
 import torch
-from lmb_quant.integrations.timm import lmb_resnet18, make_optimizer
 from torch import nn
 from torch.nn import functional as F
 
 from lmb_quant import LMBError, RecipeError
+from lmb_quant.integrations.timm import lmb_resnet18, make_optimizer
 from lmb_quant.modules import BinaryConv2d, binary_convs
 
 

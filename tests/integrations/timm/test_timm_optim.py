@@ -6,10 +6,10 @@ import copy
 import pytest
 import torch
 from helpers import run_python
-from lmb_quant.integrations.timm import make_optimizer, make_scheduler
 from torch import nn
 
 from lmb_quant import LMBError
+from lmb_quant.integrations.timm import make_optimizer, make_scheduler
 
 
 def rates(scheduler, optimizer, steps):

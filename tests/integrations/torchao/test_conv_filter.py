@@ -3,12 +3,12 @@
 
 import pytest
 from helpers import binary, conv, recipe, small_net
-from lmb_quant.integrations.torchao import LMBConfig, conv_filter
 from torch import nn
 from torchao.quantization import quantize_
 
 from lmb_quant import LMBError, RecipeError, binarize
 from lmb_quant.archs import LMBSRResNet
+from lmb_quant.integrations.torchao import LMBConfig, conv_filter
 
 
 class Conv2dOfMine(nn.Conv2d):

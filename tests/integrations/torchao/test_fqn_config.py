@@ -7,7 +7,6 @@ import json
 import pytest
 import torch
 from helpers import binary, conv, recipe, run_python, small_net
-from lmb_quant.integrations.torchao import LMBConfig, to_torchao
 from torch import nn
 from torchao.core.config import config_from_dict, config_to_dict
 from torchao.quantization import IntxWeightOnlyConfig, quantize_
@@ -15,6 +14,7 @@ from torchao.quantization.utils import compute_error
 
 from lmb_quant import RecipeError, binarize
 from lmb_quant.archs import LMBSRResNet
+from lmb_quant.integrations.torchao import LMBConfig, to_torchao
 from lmb_quant.modules import binary_convs
 from lmb_quant.recipe import recipe_names
 

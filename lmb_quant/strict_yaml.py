@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""YAML as users mean it, for recipes and option files: 1e-4 is a number, and a key given twice is an error."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+from lmb_quant.errors import LMBError
+
+_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+
+
+class _Loader(yaml.SafeLoader):
+    """A safe loader; YAML 1.1 would let the last of two equal keys win, and read ``1e-4`` as text."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if key != "<<" and keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: list(pairs) for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
+
+
+def parse_yaml(text: str) -> Any:
+    """Parses YAML text into plain data.
+
+    Raises:
+        LMBError: If it is not valid YAML; gives line and column.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise LMBError(f"not valid YAML: {error}") from None
+
+
+def parse_mapping(text: str, place: str, what: str) -> dict[str, Any]:
+    """Parses YAML text that must be a mapping.
+
+    Args:
+        text: The text.
+        place: Where it stands, for messages.
+        what: What it is, for messages.
+
+    Raises:
+        LMBError: If it is not valid YAML, or not a mapping.
+    """
+    try:
+        data = parse_yaml(text)
+    except LMBError as error:
+        raise LMBError(f"{place}: {error}") from None
+    if not isinstance(data, dict):
+        raise LMBError(f"{place}: {what} is a mapping, not {type(data).__name__}: {data!r}.")
+    return data

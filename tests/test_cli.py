@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lmb-quant command: what it prints, and how it ends."""
+
+import json
+import sys
+
+import pytest
+
+from lmb_quant import cli
+from lmb_quant.recipe import recipe_names
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs lmb-quant in this process; returns exit code, standard output and standard error."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["lmb-quant", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        captured = capsys.readouterr()
+        return caught.value.code or 0, captured.out, " ".join(captured.err.split())
+
+    return run
+
+
+def test_recipes_are_listed_and_shown(command):
+    code, out, _ = command("recipes")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == recipe_names()
+    assert "binarizer: local_mean" in command("recipes", "lmb")[1]
+
+
+def test_schema_knows_the_registered_names(command):
+    schema = json.loads(command("recipes", "--schema")[1])
+    assert "local_mean" in schema["$defs"]["BinarizerChoice"]["properties"]["binarizer"]["enum"]
+    assert "window" in schema["$defs"]["BinarizerChoice"]["properties"]
+
+
+def test_a_users_mistake_is_one_message_and_exit_code_2(command):
+    code, out, err = command("recipes", "lmbb")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: unknown recipe 'lmbb'. Did you mean 'lmb'?")
+
+
+def test_a_message_with_brackets_is_shown_as_it_is(command, tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("version: 1\nmetadata: {name: x}\nignore: ['@frist']\nscheme: {}\n")
+    assert "ignore" in command("recipes", path)[2] or "scheme" in command("recipes", path)[2]
+    path.write_text(
+        "version: 1\nmetadata: {name: x}\nignore: ['@frist']\n"
+        "scheme: {activation: {binarizer: sign}, weight: {binarizer: sign}}\n"
+    )
+    assert "ignore[0]: unknown token '@frist'" in command("recipes", path)[2]
+
+
+def test_plan_of_a_shipped_option_file(command):
+    code, out, _ = command("plan", "-opt", "train_LMBSRResNet_x2.yml", "--recipe", "sign")
+    assert code == 0
+    assert "recipe sign" in out
+    assert "32 binary" in out
+
+
+def test_plan_of_a_float_network_asks_for_a_recipe(command):
+    code, _, err = command("plan", "-opt", "train_LMBSRResNet_float_x4.yml")
+    assert code == 2
+    assert "--recipe" in err
+
+
+def test_summary_of_a_shipped_option_file(command):
+    code, out, _ = command("summary", "-opt", "train_LMBVDSR_x2.yml", "--size", "10", "12")
+    assert code == 0
+    assert "LMB additions" in out
+
+
+@pytest.mark.parametrize("name", ["train", "test"])
+def test_option_file_that_is_not_there(command, name):
+    code, _, err = command(name, "-opt", "train_LMBSRResNet_x5.yml")
+    assert code == 2
+    assert "train_LMBSRResNet_x5.yml" in err
+
+
+def test_doctor_names_hosts_and_fixes(command):
+    code, out, _ = command("doctor")
+    assert code == 0
+    assert all(word in out for word in ("torch", "basicsr integration", "fix applied", "CPU features", "problems"))
+
+
+def test_bench_writes_json_and_overwrites_nothing(command, tmp_path):
+    path = tmp_path / "steps.json"
+    code, out, _ = command("bench", "training-step", "--smoke", "--rounds", 1, "--output", path)
+    assert code == 0
+    assert "against float" in out
+    assert set(json.loads(path.read_text())["seconds"]) == {"float", *recipe_names()}
+    code, _, err = command("bench", "training-step", "--smoke", "--output", path)
+    assert code == 2
+    assert "is not overwritten" in err
+
+
+@pytest.mark.train
+def test_demo_trains_compares_and_draws(command, tmp_path):
+    code, out, err = command("demo", "--folder", tmp_path / "demo", "--steps", 10)
+    assert code == 0, err
+    assert all(f"\n {method} " in out for method in ("bicubic", "sign", "lmb"))
+    assert (tmp_path / "demo" / "comparison.png").stat().st_size > 10_000
+    assert (tmp_path / "demo" / "experiments" / "lmb_seed0" / "models" / "net_g_latest.pth").exists()

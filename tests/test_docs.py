@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""README and docs: links lead somewhere, and the examples are true."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lmb_quant as lmb
+from lmb_quant.archs import LMBSRResNet
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+
+
+def blocks(page, language):
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_of_the_project(page):
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    missing = [link for link in links if not (page.parent / link).exists()]
+    assert not missing
+
+
+def test_readme_binarises_a_network(capsys):
+    exec(blocks(ROOT / "README.md", "python")[0], {})
+    shown = capsys.readouterr().out
+    assert "rule that decided" in shown
+    assert "against float32" in shown
+
+
+def test_readme_recipe_is_a_recipe():
+    recipe = lmb.Recipe.load(blocks(ROOT / "README.md", "yaml")[0])
+    assert lmb.plan(LMBSRResNet(num_feat=8, num_block=2, recipe=None), recipe).binary
+
+
+def test_recipe_of_the_recipes_page_has_every_key():
+    recipe = lmb.Recipe.load(blocks(ROOT / "docs" / "recipes.md", "yaml")[0])
+    assert set(recipe.to_dict()) == set(lmb.Recipe.model_fields)
+
+
+def test_binarizer_of_the_guide_works_as_one_new_file(tmp_path):
+    code = blocks(ROOT / "docs" / "adding_a_binarizer.md", "python")[0]
+    code = code.replace("from ._base", "from lmb_quant.binarizers._base")
+    code = code.replace("from ._registry", "from lmb_quant.binarizers._registry")
+    (tmp_path / "shifted_sign.py").write_text(code, encoding="utf-8")
+    program = """
+import shifted_sign, torch
+from torch import nn
+import lmb_quant as lmb
+from lmb_quant.archs import LMBSRResNet
+from lmb_quant.binarizers import activation_binarizers
+recipe = lmb.Recipe.load("sign").to_dict()
+recipe["scheme"]["activation"] = {"binarizer": "shifted_sign", "shift": 0.5}
+net = nn.Sequential(*(nn.Conv2d(i, o, 3, padding=1) for i, o in ((3, 4), (4, 4), (4, 3))))
+print(lmb.binarize(net, recipe)[1].binarize_input)
+golden = activation_binarizers()["shifted_sign"].golden
+x = torch.tensor(golden.x).view(1, 1, 1, -1).requires_grad_()
+y = shifted_sign.ShiftedSign(**golden.options)(x)
+y.backward(torch.tensor(golden.grad_y).view_as(y))
+assert (tuple(y.flatten().tolist()), tuple(x.grad.flatten().tolist())) == (golden.y, golden.grad_x)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert "ShiftedSign(shift=0.5, surrogate='approx_sign')" in done.stdout
