@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """1-bit neural networks for image super-resolution: local-mean binarisation of any PyTorch network."""
 
+from .convert import convert as convert
 from .errors import LMBError as LMBError
 from .errors import RecipeError as RecipeError
 from .recipe import Recipe as Recipe
 from .report import summary as summary
 from .rewrite import binarize as binarize
 from .rewrite import plan as plan
+from .serialize import load as load
+from .serialize import save as save
 
 __version__ = "0.1.0"

@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 import platform
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import torch
 
+from lmb_quant.errors import LMBError
+from lmb_quant.ops import active_kernel
 from lmb_quant.table import render
 
 _PACKAGES = ("lmb-quant", "torch", "torchvision", "numpy", "basicsr", "opencv-python-headless", "torchao", "timm")
@@ -57,9 +60,23 @@ def examine() -> Report:
         ("CPU", f"{_cpu_name()}, {torch.get_num_threads()} threads"),
         ("CPU features", ", ".join(_cpu_flags()) or "none that is looked for"),
         ("PyTorch's CPU kernels", torch.backends.cpu.get_cpu_capability()),
+        ("packed layers run by", _kernel(problems)),
         ("GPU", ", ".join(_gpus()) or "none"),
     ]
     return Report(tuple(facts), tuple(problems))
+
+
+def _kernel(problems: list[str]) -> str:
+    """What runs packed layers; adds what is wrong with it to ``problems``."""
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            kernel = active_kernel()
+    except LMBError as error:
+        problems.append(f"kernels: {error}")
+        return "not usable"
+    problems += [f"kernels: {warning.message}" for warning in caught if "packed layers" in str(warning.message)]
+    return kernel
 
 
 def _version(package: str) -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lmb_quant.errors import LMBError
-from lmb_quant.modules import BinaryConv2d
+from lmb_quant.modules import BinaryConv2d, PackedBinaryConv2d
 from lmb_quant.structure import copy_model
 from lmb_quant.table import render
 
@@ -25,7 +25,7 @@ class LayerReport:
 
     ``bits`` is 1 or 32; ``weights`` counts the weight tensor alone, ``bytes`` the stored form of the whole layer
     (packed where binary, else float32). MACs, additions (of the local mean) and ``ops`` = float MACs + binary MACs / 64
-    are for one run on the summary's input.
+    are for one run on the summary's input. ``kernel`` is what runs a packed layer, e.g. ``avx2-lut``; else empty.
     """
 
     name: str
@@ -39,6 +39,7 @@ class LayerReport:
     float_macs: int
     binary_macs: int
     additions: int
+    kernel: str = ""
 
     @property
     def ops(self) -> float:
@@ -94,7 +95,7 @@ class Summary:
         return sum(layer.float_bytes for layer in self.layers)
 
     def __str__(self) -> str:
-        columns = (
+        columns: tuple[str, ...] = (
             "layer", "class", "weight", "output", "bits", "bytes", "float MACs", "binary MACs", "OPs", "LMB additions"
         )  # fmt: skip
         rows: list[tuple[str, ...]] = [
@@ -110,6 +111,9 @@ class Summary:
             ("total", "", "", "", "", f"{self.bytes:,}", *(f"{n:,}" for n in totals), f"{self.ops:,.0f}",
              f"{self.additions:,}")
         )  # fmt: skip
+        if any(layer.kernel for layer in self.layers):
+            columns = (*columns, "kernel")
+            rows = [(*row, kernel) for row, kernel in zip(rows, [*(la.kernel for la in self.layers), ""], strict=True)]
         title = f"input {'x'.join(map(str, self.input_size))}; OPs = float MACs + binary MACs / 64"
         ratios = (
             f"against float32: OPs {_ratio(self.float_ops, self.ops)} fewer ({self.ops / 1e9:.3f} of "
@@ -146,7 +150,8 @@ def summary(model: nn.Module, input_size: tuple[int, ...] = (1, 3, 180, 320)) ->
     layers = (
         _report(name, module, runs.get(name, []))
         for name, module in model.named_modules()
-        if any(True for _ in module.parameters(recurse=False)) and not name.startswith(binary)
+        if (isinstance(module, PackedBinaryConv2d) or any(True for _ in module.parameters(recurse=False)))
+        and not name.startswith(binary)
     )
     return Summary(tuple(input_size), tuple(layers))
 
@@ -156,6 +161,8 @@ _Run = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 def _report(name: str, module: nn.Module, runs: list[_Run]) -> LayerReport:
+    if isinstance(module, PackedBinaryConv2d):
+        return _report_packed(name, module, runs)
     own = sum(4 * p.numel() for p in module.parameters(recurse=False))
     weight = module.weight if isinstance(module, _COUNTED) else None
     macs = sum(_macs(module, run) for run in runs)
@@ -173,6 +180,25 @@ def _report(name: str, module: nn.Module, runs: list[_Run]) -> LayerReport:
         float_macs=0 if binary else macs,
         binary_macs=macs if binary else 0,
         additions=sum(math.prod(before) * additions for before, _ in runs),
+    )
+
+
+def _report_packed(name: str, module: PackedBinaryConv2d, runs: list[_Run]) -> LayerReport:
+    c = module.config
+    shape = (c.out_channels, c.in_channels // c.groups, *c.kernel_size)
+    return LayerReport(
+        name=name,
+        kind=type(module).__name__,
+        shape=shape,
+        output_size=runs[0][1] if runs else (),
+        bits=1,
+        weights=math.prod(shape),
+        bytes=module.packed_bytes,
+        float_bytes=4 * (math.prod(shape) + c.out_channels * c.bias),
+        float_macs=0,
+        binary_macs=sum(math.prod(after) * math.prod(shape[1:]) for _, after in runs),
+        additions=sum(math.prod(before) * c.additions_per_value for before, _ in runs),
+        kernel=module.kernel,
     )
 
 

@@ -45,7 +45,9 @@ def test_public_names():
     run_python(
         """
 import lmb_quant as lmb
-for name in ("Recipe", "plan", "binarize", "summary", "LMBError", "RecipeError", "__version__"):
+for name in ("Recipe", "plan", "binarize", "summary", "convert", "save", "load"):
+    assert hasattr(lmb, name), name
+for name in ("LMBError", "RecipeError", "__version__"):
     assert hasattr(lmb, name), name
 """
     )

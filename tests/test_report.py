@@ -192,3 +192,15 @@ def test_published_figures_of_bbcu():
     assert report.ops / 1e9 == pytest.approx(79.195, abs=5e-4)
     assert report.params / 1e3 == pytest.approx(372.1, abs=0.05)
     assert report.float_ops / 1e9 == pytest.approx(146.081, abs=5e-4)
+
+
+def test_a_packed_network_counts_as_the_training_form_and_shows_its_kernels():
+    net = lmb.binarize(small_net(), "lmb")
+    before, after = (lmb.summary(form, (1, 3, 6, 7)) for form in (net, lmb.convert(net)))
+    for name in ("ops", "float_ops", "params", "float_params", "bytes", "float_bytes", "additions"):
+        assert getattr(before, name) == getattr(after, name), name
+    row = layer(after, "2")
+    assert (row.kind, row.shape, row.output_size, row.bits) == ("PackedBinaryConv2d", (8, 8, 3, 3), (1, 8, 6, 7), 1)
+    assert row.kernel in str(after)
+    assert row.kernel
+    assert not layer(after, "0").kernel

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from lmb_quant.errors import LMBError
-from lmb_quant.modules import BinaryConv2d
+from lmb_quant.modules import BinaryConv2d, PackedBinaryConv2d
 from lmb_quant.rewrite import RecipeLike, binarize
 
 UPSCALES = (2, 3, 4)
@@ -60,10 +60,15 @@ def check_range(img_range: Any) -> float:
     return float(img_range)
 
 
-def conv_act(conv: nn.Conv2d, x: Tensor, act: nn.Module) -> Tensor:
+def conv_act(conv: nn.Module, x: Tensor, act: nn.Module) -> Tensor:
     """Convolution, then ``act``, unless the convolution is a binary one that brings its own activation function."""
     y = conv(x)
-    return y if isinstance(conv, BinaryConv2d) and conv.has_act else act(y)
+    return y if isinstance(conv, (BinaryConv2d, PackedBinaryConv2d)) and conv.has_act else act(y)
+
+
+def has_skip(conv: nn.Module) -> bool:
+    """Whether a convolution is a binary one that adds its input to its output."""
+    return isinstance(conv, (BinaryConv2d, PackedBinaryConv2d)) and conv.has_skip
 
 
 def convs_of(module: nn.Module) -> list[nn.Conv2d]:

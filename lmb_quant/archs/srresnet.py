@@ -8,10 +8,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmb_quant.errors import LMBError, unknown_name
-from lmb_quant.modules import BinaryConv2d
 from lmb_quant.rewrite import RecipeLike
 
-from ._blocks import apply_recipe, check_channels, check_count, check_range, check_upscale, conv_act, convs_of, zero_
+from ._blocks import (
+    apply_recipe,
+    check_channels,
+    check_count,
+    check_range,
+    check_upscale,
+    conv_act,
+    convs_of,
+    has_skip,
+    zero_,
+)
 
 
 class ResidualBlock(nn.Module):
@@ -32,8 +41,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps ``(N, num_feat, H, W)`` to the same shape."""
         y = self.conv2(conv_act(self.conv1, x, self.act))
-        skips = (isinstance(conv, BinaryConv2d) and conv.config.skip for conv in (self.conv1, self.conv2))
-        return y if all(skips) else x + y
+        return y if has_skip(self.conv1) and has_skip(self.conv2) else x + y
 
 
 class LightTail(nn.Sequential):
@@ -99,6 +107,15 @@ class LMBSRResNet(nn.Module):
         img_range: float = 16.0,
     ) -> None:
         super().__init__()
+        self.arch_args = {
+            "num_in_ch": num_in_ch,
+            "num_out_ch": num_out_ch,
+            "num_feat": num_feat,
+            "num_block": num_block,
+            "upscale": upscale,
+            "tail": tail,
+            "img_range": img_range,
+        }
         if tail not in TAILS:
             raise LMBError(unknown_name("tail", tail, TAILS))
         check_channels(num_in_ch, num_out_ch)

@@ -45,6 +45,14 @@ class LMBVDSR(nn.Module):
         img_range: float = 16.0,
     ) -> None:
         super().__init__()
+        self.arch_args = {
+            "num_in_ch": num_in_ch,
+            "num_out_ch": num_out_ch,
+            "num_feat": num_feat,
+            "num_conv": num_conv,
+            "upscale": upscale,
+            "img_range": img_range,
+        }
         check_channels(num_in_ch, num_out_ch)
         self.upscale = check_upscale(upscale)
         self.img_range = check_range(img_range)
@@ -67,6 +75,6 @@ class LMBVDSR(nn.Module):
         """Enlarges ``(N, num_in_ch, H, W)``, values about [0, 1], to ``(N, num_out_ch, upscale H, upscale W)``."""
         base = F.interpolate(x, scale_factor=self.upscale, mode="bicubic", align_corners=False)
         feat = self.act(self.conv_first((base - 0.5) * self.img_range))
-        for conv in convs_of(self.body):
+        for conv in self.body:
             feat = conv_act(conv, feat, self.act)
         return base + self.conv_last(feat) / self.img_range

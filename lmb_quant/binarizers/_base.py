@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from lmb_quant.ops import Threshold
+
 
 @dataclass(frozen=True)
 class Golden:
@@ -58,6 +60,10 @@ class ActivationBinarizer(Binarizer):
 
     additions_per_value: int = 0
     """Real additions that the threshold costs for each activation value, beside the comparison."""
+
+    def packed_threshold(self) -> Threshold | None:
+        """The comparison as data, for the packed form; None where the binariser has no such form."""
+        return None
 
 
 class WeightBinarizer(Binarizer):

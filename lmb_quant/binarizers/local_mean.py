@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from lmb_quant.errors import LMBError, unknown_name
-from lmb_quant.ops import check_surrogate, local_mean_sign
+from lmb_quant.ops import Threshold, check_surrogate, local_mean_sign
 from lmb_quant.ops.local_mean import GLOBAL, check_normalize, check_window
 
 from ._base import ActivationBinarizer, Golden
@@ -84,6 +84,13 @@ class LocalMean(ActivationBinarizer):
             detach_threshold=self.detach_threshold,
             normalize=self.normalize,
         )
+
+    def packed_threshold(self) -> Threshold:
+        """The comparison as data: with the mean, shifted where a shift was learned."""
+        shift = None if self.threshold_shift is None else self.threshold_shift.detach()
+        if isinstance(self.window, str):
+            return Threshold("global", shift=shift)
+        return Threshold("local", self.window, shift)
 
     def get_options(self) -> dict[str, Any]:
         """The recipe options that make this binariser again."""

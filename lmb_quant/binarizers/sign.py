@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lmb_quant.ops import check_surrogate, surrogate_sign
+from lmb_quant.ops import Threshold, check_surrogate, surrogate_sign
 
 from ._base import ActivationBinarizer, Golden
 from ._registry import activation_binarizer
@@ -40,6 +40,10 @@ class Sign(ActivationBinarizer):
     def forward(self, x: Tensor) -> Tensor:
         """Binarises ``(N, C, H, W)``."""
         return surrogate_sign(x, self.surrogate)
+
+    def packed_threshold(self) -> Threshold:
+        """The comparison as data: with zero."""
+        return Threshold()
 
     def get_options(self) -> dict[str, Any]:
         """The recipe options that make this binariser again."""

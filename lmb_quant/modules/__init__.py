@@ -9,3 +9,6 @@ from .conv import LayerConfig as LayerConfig
 from .conv import binary_convs as binary_convs
 from .norm import NORMS as NORMS
 from .norm import make_norm as make_norm
+from .packed import PackedBinaryConv2d as PackedBinaryConv2d
+from .packed import PackedConfig as PackedConfig
+from .packed import packed_convs as packed_convs

@@ -92,6 +92,11 @@ class BinaryConv2d(nn.Conv2d):
         return not isinstance(self.act, nn.Identity)
 
     @property
+    def has_skip(self) -> bool:
+        """Whether the input is added to the output."""
+        return self.config.skip
+
+    @property
     def packed_bytes(self) -> int:
         """Bytes of the packed form: bits of the weight, and in float32 its scale and all other parameters of the unit.
 

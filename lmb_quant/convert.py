@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""convert(): the training form of a network to its packed inference form."""
+
+from __future__ import annotations
+
+import copy
+
+from torch import nn
+
+from lmb_quant.errors import LMBError
+from lmb_quant.modules import BinaryConv2d, PackedBinaryConv2d, packed_convs
+
+
+def convert(model: nn.Module, inplace: bool = False) -> nn.Module:
+    """Packs every binary convolution of a network: 1-bit weights in memory, XNOR-popcount kernels at run time.
+
+    The result is for inference: in eval mode, its parameters ask for no gradient. A module used in several places stays
+    one module; layers that are packed already are left as they are.
+
+    Args:
+        model: A network that :func:`lmb_quant.binarize` rewrote.
+        inplace: Whether to rewrite ``model`` itself; else a copy, and ``model`` is not changed.
+
+    Returns:
+        The packed network; a new module even in place where the model itself is a binary convolution.
+
+    Raises:
+        LMBError: If there is no binary convolution, or one has no packed form; then ``model`` is not changed.
+        TypeError: If ``model`` is not a module.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model: {model!r} is not allowed. Allowed: a torch.nn.Module.")
+    packed: dict[nn.Module, PackedBinaryConv2d] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, BinaryConv2d):
+            try:
+                packed[module] = PackedBinaryConv2d.from_binary(module)
+            except LMBError as error:
+                raise LMBError(f"layer {name!r}: {error}") from None
+    if not packed and not any(packed_convs(model)):
+        raise LMBError("model: it has no binary convolution to pack. Use binarize() first.")
+    if not inplace:  # the packed layers take the place of the training forms in the copy
+        memo: dict[int, object] = {id(module): new for module, new in packed.items()}
+        model = copy.deepcopy(model, memo)
+    elif model in packed:
+        model = packed[model]
+    else:
+        for parent in list(model.modules()):
+            for child, module in parent._modules.items():
+                if module in packed:
+                    setattr(parent, child, packed[module])
+    return model.eval().requires_grad_(False)

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * C interface of the 1-bit convolution engine. Plain data in, error codes out: nothing throws or aborts across it.
+ * All activations are dense float32 NHWC. Every function may be called from several threads at once. */
+#ifndef LMB_QUANT_KERNELS_H
+#define LMB_QUANT_KERNELS_H
+#include <stddef.h>
+#include <stdint.h>
+
+#define LMBQ_ABI_VERSION 1
+
+#if defined(_WIN32)
+#define LMBQ_API __declspec(dllexport)
+#else
+#define LMBQ_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum lmbq_status {
+    LMBQ_OK = 0,
+    LMBQ_INVALID = 1,     /* an argument is wrong; lmbq_last_error() says which */
+    LMBQ_UNSUPPORTED = 2, /* the instruction set is unknown, not built, or not on this machine */
+    LMBQ_NO_MEMORY = 3,
+    LMBQ_INTERNAL = 4
+} lmbq_status;
+
+typedef enum lmbq_isa {
+    LMBQ_ISA_AUTO = 0, /* LMB_QUANT_ISA if set, else the best of this machine */
+    LMBQ_ISA_PORTABLE = 1,
+    LMBQ_ISA_AVX2 = 2,
+    LMBQ_ISA_AVX512 = 3,
+    LMBQ_ISA_NEON = 4
+} lmbq_isa;
+
+/* How an activation becomes a bit (1 = +1, 0 = -1). A comparison with NaN is false: -1. */
+typedef enum lmbq_threshold {
+    LMBQ_THRESHOLD_NONE = 0,    /* x >= 0 */
+    LMBQ_THRESHOLD_CHANNEL = 1, /* x - t[c] >= 0 */
+    LMBQ_THRESHOLD_LOCAL = 2,   /* n*d - S >= -2^-18 (n|d| + |S|), S the in-frame sum of a window x window box of x */
+    LMBQ_THRESHOLD_GLOBAL = 3   /* d - T >= -2^-18 (|d| + |T|), T the mean of the channel's whole frame of x */
+    /* d = x, or x - shift[c] */
+} lmbq_threshold;
+
+typedef enum lmbq_act {
+    LMBQ_ACT_NONE = 0,
+    LMBQ_ACT_RELU = 1,
+    LMBQ_ACT_LEAKY = 2,  /* slope[0] */
+    LMBQ_ACT_PRELU = 3,  /* slope[1 or out_channels] */
+    LMBQ_ACT_RPRELU = 4  /* v > gamma ? (v - gamma) + zeta : slope * (v - gamma) + zeta, per channel */
+} lmbq_act;
+
+/* Zero it, set struct_size = sizeof(lmbq_layer_desc), fill it in. Every array is copied by lmbq_layer_create. */
+typedef struct lmbq_layer_desc {
+    uint32_t struct_size;
+    int32_t isa; /* lmbq_isa */
+    int32_t in_channels, out_channels, groups;
+    int32_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w;
+    int32_t pad_top, pad_left, pad_bottom, pad_right; /* a padded activation contributes 0 */
+    int32_t threshold; /* lmbq_threshold */
+    int32_t window;    /* LOCAL: odd, 1..255 */
+    int32_t act;       /* lmbq_act */
+    int32_t slope_count;
+    uint64_t weight_bytes;   /* must equal out_channels * kernel_h * kernel_w * ceil(in_channels / groups / 8) */
+    const uint8_t *weight;   /* (O, Kh*Kw*ceil(I/8)), channels fastest, LSB first, 1 = +1, tail bits 0 */
+    const float *scale;      /* (O), may be negative: batch norm arrives folded */
+    const float *bias;       /* (O) or NULL */
+    const float *thresholds; /* (in_channels). CHANNEL: t; LOCAL, GLOBAL: shift or NULL */
+    const float *slope;      /* LEAKY, PRELU, RPRELU */
+    const float *gamma;      /* RPRELU: (O) */
+    const float *zeta;       /* RPRELU: (O) */
+} lmbq_layer_desc;
+
+typedef struct lmbq_layer lmbq_layer;
+
+LMBQ_API int lmbq_abi_version(void);
+/* Message of the last failure in the calling thread; valid until its next failing call. */
+LMBQ_API const char *lmbq_last_error(void);
+/* Name of an instruction set, NULL for an unknown number. */
+LMBQ_API const char *lmbq_isa_name(int isa);
+/* 1 if built in and runnable on this machine. */
+LMBQ_API int lmbq_isa_available(int isa);
+/* The one AUTO stands for now (reads LMB_QUANT_ISA); LMBQ_UNSUPPORTED if that one cannot run. */
+LMBQ_API lmbq_status lmbq_isa_selected(int *isa);
+
+LMBQ_API lmbq_status lmbq_layer_create(const lmbq_layer_desc *desc, lmbq_layer **out);
+LMBQ_API void lmbq_layer_destroy(lmbq_layer *layer);
+/* The kernel the layer runs, e.g. "avx2-lut" or "portable-popcount". */
+LMBQ_API const char *lmbq_layer_kernel(const lmbq_layer *layer);
+/* Bytes of the run-time weight layout and parameters. */
+LMBQ_API size_t lmbq_layer_bytes(const lmbq_layer *layer);
+LMBQ_API lmbq_status lmbq_layer_output_size(const lmbq_layer *layer, int64_t h, int64_t w, int64_t *oh, int64_t *ow);
+
+/* out = act(scale * conv(sign(x), W) + bias) [+ skip]. x (n,h,w,I); skip (NULL or out's shape) and out (n,oh,ow,O).
+ * out may equal skip; out may equal x when their shapes are equal; any other overlap is refused. */
+LMBQ_API lmbq_status lmbq_layer_run(const lmbq_layer *layer, const float *x, const float *skip, float *out, int64_t n,
+                                    int64_t h, int64_t w, int threads);
+
+/* The binarisation alone: bits (n,h,w,ceil(c/8)), LSB first, tail bits 0. */
+LMBQ_API lmbq_status lmbq_binarize(int isa, int threshold, int window, const float *thresholds, const float *x,
+                                   uint8_t *bits, int64_t n, int64_t h, int64_t w, int64_t c, int threads);
+
+/* Workspaces are kept and reused; this is what they hold, and a way to give the idle ones back. */
+LMBQ_API size_t lmbq_workspace_bytes(void);
+LMBQ_API void lmbq_workspace_trim(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

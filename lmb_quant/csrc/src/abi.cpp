@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+// The C boundary: exceptions become status codes and a message.
+#include <exception>
+#include <memory>
+#include <new>
+#include <string>
+
+#include "error.hpp"
+#include "run.hpp"
+#include "workspace.hpp"
+
+struct lmbq_layer {
+    lmbq::Layer impl;
+};
+
+namespace {
+
+thread_local char message[512];
+
+lmbq_status fail(lmbq_status status, const char* what) noexcept {
+    size_t i = 0;
+    for (; what[i] && i + 1 < sizeof message; i++) message[i] = what[i];
+    message[i] = 0;
+    return status;
+}
+
+template <class F>
+lmbq_status guarded(F f) noexcept {
+    try {
+        f();
+        return LMBQ_OK;
+    } catch (const lmbq::Error& e) {
+        return fail(e.status, e.what());
+    } catch (const std::bad_alloc&) {
+        return fail(LMBQ_NO_MEMORY, "out of memory");
+    } catch (const std::exception& e) {
+        return fail(LMBQ_INTERNAL, e.what());
+    } catch (...) {
+        return fail(LMBQ_INTERNAL, "unknown failure");
+    }
+}
+
+}  // namespace
+
+extern "C" {
+
+int lmbq_abi_version(void) { return LMBQ_ABI_VERSION; }
+const char* lmbq_last_error(void) { return message; }
+const char* lmbq_isa_name(int isa) { return lmbq::isa_name(isa); }
+int lmbq_isa_available(int isa) { return lmbq::find_isa(isa) != nullptr; }
+
+lmbq_status lmbq_isa_selected(int* isa) {
+    return guarded([&] {
+        lmbq::require(isa, "isa must be given");
+        *isa = lmbq::select_isa(LMBQ_ISA_AUTO);
+    });
+}
+
+lmbq_status lmbq_layer_create(const lmbq_layer_desc* desc, lmbq_layer** out) {
+    return guarded([&] {
+        lmbq::require(out, "out must be given");
+        *out = nullptr;
+        lmbq::require(desc && desc->struct_size == sizeof(lmbq_layer_desc),
+                      "struct_size is not that of this library's lmbq_layer_desc");
+        *out = new lmbq_layer{lmbq::Layer(*desc)};
+    });
+}
+
+void lmbq_layer_destroy(lmbq_layer* layer) { delete layer; }
+const char* lmbq_layer_kernel(const lmbq_layer* layer) { return layer ? layer->impl.conv->name : nullptr; }
+size_t lmbq_layer_bytes(const lmbq_layer* layer) { return layer ? layer->impl.bytes : 0; }
+
+lmbq_status lmbq_layer_output_size(const lmbq_layer* layer, int64_t h, int64_t w, int64_t* oh, int64_t* ow) {
+    return guarded([&] {
+        lmbq::require(layer && oh && ow, "layer, oh and ow must be given");
+        const lmbq::Shape s = layer->impl.shape(h, w);
+        *oh = s.oh;
+        *ow = s.ow;
+    });
+}
+
+lmbq_status lmbq_layer_run(const lmbq_layer* layer, const float* x, const float* skip, float* out, int64_t n,
+                           int64_t h, int64_t w, int threads) {
+    return guarded([&] {
+        lmbq::require(layer, "layer must be given");
+        lmbq::run_layer(layer->impl, x, skip, out, n, h, w, threads);
+    });
+}
+
+lmbq_status lmbq_binarize(int isa, int threshold, int window, const float* thresholds, const float* x, uint8_t* bits,
+                          int64_t n, int64_t h, int64_t w, int64_t c, int threads) {
+    return guarded([&] {
+        lmbq::Thresholding th;
+        th.kind = threshold;
+        if (threshold == LMBQ_THRESHOLD_LOCAL) th.window = window;
+        if (threshold != LMBQ_THRESHOLD_NONE && thresholds && c > 0 && c <= 1 << 16)
+            th.t.assign(thresholds, thresholds + c);
+        lmbq::run_binarize(*lmbq::find_isa(lmbq::select_isa(isa)), th, x, bits, n, h, w, c, threads);
+    });
+}
+
+size_t lmbq_workspace_bytes(void) { return lmbq::Workspace::held(); }
+void lmbq_workspace_trim(void) { lmbq::Workspace::trim(); }
+
+}  // extern "C"

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+// AArch64 NEON: the byte-shuffle convolution of lut_conv.inl with 16-byte vectors.
+#include <arm_neon.h>
+#include <string.h>
+
+#include "kernels.hpp"
+
+#define LMBQ_INLINE inline __attribute__((always_inline))
+
+namespace lmbq {
+namespace {
+
+struct F4 {
+    static constexpr int lanes = 4;
+    float32x4_t v;
+    static F4 zero() { return {vdupq_n_f32(0)}; }
+    static F4 load(const float* p) { return {vld1q_f32(p)}; }
+    static F4 load_part(const float* p, int n) {
+        float t[4] = {0, 0, 0, 0};
+        memcpy(t, p, (size_t)n * 4);
+        return load(t);
+    }
+    void store(float* p) const { vst1q_f32(p, v); }
+    void store_part(float* p, int n) const {
+        float t[4];
+        store(t);
+        memcpy(p, t, (size_t)n * 4);
+    }
+    static F4 low_words(uint8x16_t w) {
+        return {vcvtq_f32_u32(vandq_u32(vreinterpretq_u32_u8(w), vdupq_n_u32(0xffff)))};
+    }
+    static F4 high_words(uint8x16_t w) { return {vcvtq_f32_u32(vshrq_n_u32(vreinterpretq_u32_u8(w), 16))}; }
+};
+LMBQ_INLINE F4 add(F4 a, F4 b) { return {vaddq_f32(a.v, b.v)}; }
+LMBQ_INLINE F4 sub(F4 a, F4 b) { return {vsubq_f32(a.v, b.v)}; }
+LMBQ_INLINE F4 mul(F4 a, F4 b) { return {vmulq_f32(a.v, b.v)}; }
+LMBQ_INLINE F4 select_gt(F4 a, F4 b, F4 yes, F4 no) { return {vbslq_f32(vcgtq_f32(a.v, b.v), yes.v, no.v)}; }
+LMBQ_INLINE F4 sub_twice(F4 a, F4 b) { return {vfmsq_f32(a.v, b.v, vdupq_n_f32(2.0f))}; }
+
+struct F8 {  // two quads: a byte of bits at a time
+    static constexpr int lanes = 8;
+    float32x4_t a, b;
+    static F8 zero() { return set1(0); }
+    static F8 set1(float x) { return {vdupq_n_f32(x), vdupq_n_f32(x)}; }
+    static F8 load(const float* p) { return {vld1q_f32(p), vld1q_f32(p + 4)}; }
+    static F8 load_part(const float* p, int n) {
+        float t[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+        memcpy(t, p, (size_t)n * 4);
+        return load(t);
+    }
+    void store(float* p) const {
+        vst1q_f32(p, a);
+        vst1q_f32(p + 4, b);
+    }
+};
+LMBQ_INLINE F8 add(F8 x, F8 y) { return {vaddq_f32(x.a, y.a), vaddq_f32(x.b, y.b)}; }
+LMBQ_INLINE F8 sub(F8 x, F8 y) { return {vsubq_f32(x.a, y.a), vsubq_f32(x.b, y.b)}; }
+LMBQ_INLINE F8 mul(F8 x, F8 y) { return {vmulq_f32(x.a, y.a), vmulq_f32(x.b, y.b)}; }
+LMBQ_INLINE F8 abs(F8 x) { return {vabsq_f32(x.a), vabsq_f32(x.b)}; }
+LMBQ_INLINE unsigned ge(F8 x, F8 y) {
+    static const uint16_t weight[8] = {1, 2, 4, 8, 16, 32, 64, 128};
+    uint16x8_t m = vcombine_u16(vmovn_u32(vcgeq_f32(x.a, y.a)), vmovn_u32(vcgeq_f32(x.b, y.b)));
+    return vaddvq_u16(vandq_u16(m, vld1q_u16(weight)));
+}
+
+struct B16 {
+    static constexpr int lanes = 16;
+    uint8x16_t v;
+    operator uint8x16_t() const { return v; }
+    static B16 zero() { return {vdupq_n_u8(0)}; }
+    static B16 load(const uint8_t* p) { return {vld1q_u8(p)}; }
+    static B16 table(const uint8_t* p) { return load(p); }
+};
+LMBQ_INLINE uint16x8_t words(B16 a) { return vreinterpretq_u16_u8(a.v); }
+LMBQ_INLINE B16 lookup(B16 t, B16 i) { return {vqtbl1q_u8(t.v, i.v)}; }
+LMBQ_INLINE B16 add(B16 a, B16 b) { return {vaddq_u8(a.v, b.v)}; }
+LMBQ_INLINE B16 sub(B16 a, B16 b) { return {vsubq_u8(a.v, b.v)}; }
+LMBQ_INLINE B16 add16(B16 a, B16 b) { return {vreinterpretq_u8_u16(vaddq_u16(words(a), words(b)))}; }
+LMBQ_INLINE B16 add_high(B16 acc, B16 s) { return {vsraq_n_u8(acc.v, s.v, 4)}; }
+LMBQ_INLINE B16 add_high_pair(B16 acc, B16 s, B16 t) { return add_high(add_high(acc, s), t); }
+LMBQ_INLINE B16 times16(B16 a) { return {vshlq_n_u8(a.v, 4)}; }
+LMBQ_INLINE B16 even_bytes(B16 a) { return {vreinterpretq_u8_u16(vandq_u16(words(a), vdupq_n_u16(255)))}; }
+LMBQ_INLINE B16 odd_bytes(B16 a) { return {vreinterpretq_u8_u16(vshrq_n_u16(words(a), 8))}; }
+
+LMBQ_INLINE void expand16(const uint8_t* a, const uint8_t* b, uint16_t* o) {
+    // byte -> (low nibble, high nibble) as two bytes, then pair * 16 in 16 bits
+    auto nibbles = [](const uint8_t* p) {
+        uint8x8_t v = vld1_u8(p);
+        uint8x8x2_t z = vzip_u8(vand_u8(v, vdup_n_u8(15)), vshr_n_u8(v, 4));
+        return vcombine_u8(z.val[0], z.val[1]);
+    };
+    uint8x16_t pair = vsliq_n_u8(nibbles(a), nibbles(b), 4);
+    vst1q_u16(o, vshll_n_u8(vget_low_u8(pair), 4));
+    vst1q_u16(o + 8, vshll_n_u8(vget_high_u8(pair), 4));
+}
+
+#include "binarize.inl"
+#include "epilogue.inl"
+#include "lut_conv.inl"
+
+template <int ACT, bool SKIP>
+void row(const ConvPlan& p, const ConvRow& r) {
+    lut_row<B16, F4, ACT, SKIP>(p, r);
+}
+void conv_row(const ConvPlan& p, const ConvRow& r) { LMBQ_DISPATCH_ROW(row, p, r) }
+
+const ConvKernel kLut = {"neon-lut",           lut_supports,        lut_unit,       lut_segments, lut_weight_bytes<B16>,
+                         lut_pack_weights<B16>, lut_act_row_bytes, lut_expand_row, conv_row};
+
+}  // namespace
+
+const Isa isa_neon = {"neon", binarize_row<F8>, &kLut};
+
+}  // namespace lmbq

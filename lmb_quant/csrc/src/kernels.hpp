@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the driver and the instruction-set files share. Plain data only: these files are compiled with different
+// flags, so nothing inline with external linkage (no std containers) may be instantiated in both.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+namespace lmbq {
+
+enum Act : int { ACT_NONE, ACT_RELU, ACT_PRELU, ACT_RPRELU };  // leaky becomes prelu
+enum Threshold : int { TH_NONE, TH_CHANNEL, TH_LOCAL, TH_GLOBAL };
+
+constexpr float kTieMargin = 1.0f / 262144.0f;  // 2^-18
+
+// One row of the input to bits. Pixel stride of `bits` is bit_stride bytes, a multiple of 8; unused bits become 0.
+struct BinarizeRow {
+    const float* const* rows;  // in-frame rows of the window, top to bottom (LOCAL)
+    int nrows;
+    const float* center;
+    int width, channels, window;
+    int threshold;
+    const float* t;  // per channel: CHANNEL thresholds or GLOBAL means
+    const float* shift;  // LOCAL, GLOBAL: per channel, subtracted from the value that is compared; may be null
+    float* columns;  // LOCAL scratch: ring_pixels x round_up(channels, 16)
+    int ring_pixels;  // power of two, > window
+    uint8_t* bits;
+    int bit_stride;
+};
+
+struct Segment {  // a stretch of consecutive activation groups read by one accumulation
+    int32_t row;  // kernel row
+    int32_t offset;  // from the tile's first pixel, in units of the activation format
+    int32_t count;
+};
+
+// The convolution part of a layer in run-time layout. Per-channel arrays have out_pad entries (multiple of 64).
+struct ConvPlan {
+    int in_channels, out_channels, out_pad, groups;
+    int kh, kw, sh, sw, dh, dw;
+    int act;
+    int has_skip;
+    const float *scale, *bias, *slope, *gamma, *zeta;
+    const int32_t* tap_pop;  // [tap][out_pad]: +1 weights of each tap
+    const void* weights;
+    const Segment* segments;
+    int nsegments;
+    int unit;  // activation units per pixel (nibble groups or words)
+};
+
+struct ConvRow {
+    const void* const* act;  // kh rows, each at its padded column 0
+    int width;  // output pixels
+    const float* corr;  // [class][out_pad]: valid bits + 2 * popcount of the weights under padding
+    const uint16_t* cls;  // class of each output pixel
+    const float* skip;
+    float* out;
+    const char* prefetch;  // a row the binarisation will want soon, or null
+    size_t prefetch_bytes;
+};
+
+struct ConvKernel {
+    const char* name;
+    int (*supports)(const ConvPlan&);
+    int (*unit)(const ConvPlan&);
+    int (*build_segments)(const ConvPlan&, Segment* out);  // out may be null: count only
+    size_t (*weight_bytes)(const ConvPlan&);
+    // bits: (O, taps, ceil(I/8)) as in the file
+    void (*pack_weights)(const ConvPlan&, const uint8_t* bits, void* out);
+    size_t (*act_row_bytes)(const ConvPlan&, int out_width);
+    // bits of one row (width pixels) to the activation format, left zero columns in front
+    void (*expand_row)(const ConvPlan&, const uint8_t* bits, int bit_stride, int width, int left, int out_width,
+                       void* act);
+    void (*conv_row)(const ConvPlan&, const ConvRow&);
+};
+
+struct Isa {
+    const char* name;
+    void (*binarize_row)(const BinarizeRow&);
+    const ConvKernel* conv;
+};
+
+extern const Isa isa_portable;
+extern const ConvKernel portable_conv;
+#if defined(LMBQ_X86)
+extern const Isa isa_avx2;
+extern const Isa isa_avx512;
+#endif
+#if defined(LMBQ_ARM)
+extern const Isa isa_neon;
+#endif
+
+}  // namespace lmbq

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "layer.hpp"
+
+#include <climits>
+#include <cstring>
+
+#include "error.hpp"
+#include "workspace.hpp"
+
+namespace lmbq {
+namespace {
+
+constexpr int kMaxChannels = 1 << 16, kMaxKernel = 31, kMaxStep = 1 << 10, kMaxPad = 1 << 14, kMaxWindow = 255;
+
+bool in(int v, int lo, int hi) { return v >= lo && v <= hi; }
+
+void check(const lmbq_layer_desc& d) {
+    require(in(d.in_channels, 1, kMaxChannels) && in(d.out_channels, 1, kMaxChannels),
+            "in_channels and out_channels must be in 1..65536");
+    require(d.groups >= 1 && d.in_channels % d.groups == 0 && d.out_channels % d.groups == 0,
+            "groups must divide in_channels and out_channels");
+    require(in(d.kernel_h, 1, kMaxKernel) && in(d.kernel_w, 1, kMaxKernel), "kernel sizes must be in 1..31");
+    require(in(d.stride_h, 1, kMaxStep) && in(d.stride_w, 1, kMaxStep), "strides must be in 1..1024");
+    require(in(d.dilation_h, 1, kMaxStep) && in(d.dilation_w, 1, kMaxStep), "dilations must be in 1..1024");
+    require(in(d.pad_top, 0, kMaxPad) && in(d.pad_left, 0, kMaxPad) && in(d.pad_bottom, 0, kMaxPad) &&
+                in(d.pad_right, 0, kMaxPad),
+            "paddings must be in 0..16384");
+    require(d.weight && d.scale, "weight and scale must be given");
+    const uint64_t per = (uint64_t)(d.in_channels / d.groups + 7) / 8;
+    require(d.weight_bytes == (uint64_t)d.out_channels * d.kernel_h * d.kernel_w * per,
+            "weight_bytes must be out_channels * kernel_h * kernel_w * ceil(in_channels / groups / 8)");
+    const int tail = d.in_channels / d.groups % 8;
+    if (tail)
+        for (uint64_t i = per - 1; i < d.weight_bytes; i += per)
+            require(d.weight[i] >> tail == 0, "weight: the tail bits of a tap must be 0");
+    require(in(d.act, LMBQ_ACT_NONE, LMBQ_ACT_RPRELU), "act is unknown");
+    if (d.act == LMBQ_ACT_LEAKY) require(d.slope && d.slope_count == 1, "leaky needs one slope");
+    if (d.act == LMBQ_ACT_PRELU)
+        require(d.slope && (d.slope_count == 1 || d.slope_count == d.out_channels),
+                "prelu needs 1 or out_channels slopes");
+    if (d.act == LMBQ_ACT_RPRELU)
+        require(d.slope && d.slope_count == d.out_channels && d.gamma && d.zeta,
+                "rprelu needs out_channels slopes, gamma and zeta");
+}
+
+}  // namespace
+
+void Thresholding::check(int channels) const {
+    require(in(kind, TH_NONE, TH_GLOBAL), "threshold is unknown");
+    if (kind == TH_CHANNEL) require(t.size() == (size_t)channels, "channel thresholds must be given");
+    if (kind == TH_LOCAL) require(window % 2 == 1 && in(window, 1, kMaxWindow), "window must be odd, in 1..255");
+}
+
+Layer::Layer(const lmbq_layer_desc& d) {
+    check(d);
+    isa = find_isa(select_isa(d.isa));
+    plan.in_channels = d.in_channels;
+    plan.out_channels = d.out_channels;
+    plan.out_pad = (d.out_channels + 63) / 64 * 64;
+    plan.groups = d.groups;
+    plan.kh = d.kernel_h, plan.kw = d.kernel_w;
+    plan.sh = d.stride_h, plan.sw = d.stride_w;
+    plan.dh = d.dilation_h, plan.dw = d.dilation_w;
+    plan.act = d.act == LMBQ_ACT_RPRELU ? ACT_RPRELU : d.act == LMBQ_ACT_LEAKY ? ACT_PRELU : d.act;
+    pad_top = d.pad_top, pad_left = d.pad_left, pad_bottom = d.pad_bottom, pad_right = d.pad_right;
+    threshold.kind = d.threshold;
+    threshold.window = d.threshold == LMBQ_THRESHOLD_LOCAL ? d.window : 1;
+    if (d.threshold != LMBQ_THRESHOLD_NONE && d.thresholds)
+        threshold.t.assign(d.thresholds, d.thresholds + d.in_channels);
+    threshold.check(d.in_channels);
+
+    conv = isa->conv->supports(plan) ? isa->conv : &portable_conv;
+    if (!conv->supports(plan)) throw Error(LMBQ_INVALID, "more than 2^23 bits an output value");
+    plan.unit = conv->unit(plan);
+    segments_.resize((size_t)conv->build_segments(plan, nullptr));
+    conv->build_segments(plan, segments_.data());
+    plan.segments = segments_.data();
+    plan.nsegments = (int)segments_.size();
+
+    const size_t taps = (size_t)d.kernel_h * d.kernel_w, pad = (size_t)plan.out_pad, O = (size_t)d.out_channels;
+    float* params[5];
+    int32_t* pop = nullptr;
+    char* weights = nullptr;
+    auto lay_out = [&](char* base) {
+        Carver c(base);
+        weights = c.take<char>(conv->weight_bytes(plan));
+        for (float*& p : params) p = c.take<float>(pad);
+        pop = c.take<int32_t>(taps * pad);
+        return c.used();
+    };
+    bytes = lay_out(nullptr);
+    memory_ = aligned_new(bytes);
+    std::memset(memory_, 0, bytes);
+    lay_out(static_cast<char*>(memory_));
+
+    conv->pack_weights(plan, d.weight, weights);
+    const float* given[5] = {d.scale, d.bias, d.slope, d.gamma, d.zeta};
+    const bool rprelu = d.act == LMBQ_ACT_RPRELU;
+    for (int i = 0; i < 5; i++) {
+        if (!given[i] || (i == 2 && plan.act < ACT_PRELU) || (i > 2 && !rprelu)) continue;
+        const bool single = i == 2 && d.slope_count == 1;
+        for (size_t o = 0; o < O; o++) params[i][o] = given[i][single ? 0 : o];
+    }
+    const size_t per = (size_t)(d.in_channels / d.groups + 7) / 8;
+    for (size_t o = 0; o < O; o++)
+        for (size_t t = 0; t < taps; t++)
+            for (size_t b = 0; b < per; b++)
+                pop[t * pad + o] += __builtin_popcount(d.weight[(o * taps + t) * per + b]);
+    plan.weights = weights;
+    plan.scale = params[0], plan.bias = params[1], plan.slope = params[2];
+    plan.gamma = params[3], plan.zeta = params[4];
+    plan.tap_pop = pop;
+}
+
+Layer::~Layer() { aligned_delete(memory_); }
+
+Shape Layer::shape(int64_t h, int64_t w) const {
+    require(h >= 1 && w >= 1 && h <= 1 << 24 && w <= 1 << 24, "height and width must be in 1..2^24");
+    const int64_t eh = (int64_t)(plan.kh - 1) * plan.dh + 1, ew = (int64_t)(plan.kw - 1) * plan.dw + 1;
+    const int64_t ph = h + pad_top + pad_bottom, pw = w + pad_left + pad_right;
+    require(ph >= eh && pw >= ew, "the kernel is larger than the padded input");
+    return {(int)h, (int)w, (int)((ph - eh) / plan.sh + 1), (int)((pw - ew) / plan.sw + 1)};
+}
+
+}  // namespace lmbq

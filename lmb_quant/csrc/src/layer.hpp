@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// A layer in run-time layout: checked description, packed weights, padded parameters.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "dispatch.hpp"
+#include "lmb_quant_kernels.h"
+
+namespace lmbq {
+
+struct Thresholding {
+    int kind = TH_NONE, window = 1;
+    std::vector<float> t;  // CHANNEL: t; LOCAL, GLOBAL: shift or empty
+    void check(int channels) const;
+};
+
+struct Shape {
+    int h, w, oh, ow;
+};
+
+class Layer {
+public:
+    explicit Layer(const lmbq_layer_desc& d);
+    ~Layer();
+    Layer(const Layer&) = delete;
+    Layer& operator=(const Layer&) = delete;
+
+    Shape shape(int64_t h, int64_t w) const;
+
+    const Isa* isa;
+    const ConvKernel* conv;
+    ConvPlan plan{};
+    Thresholding threshold;
+    int pad_top, pad_left, pad_bottom, pad_right;
+    size_t bytes = 0;
+
+private:
+    std::vector<Segment> segments_;
+    void* memory_ = nullptr;
+};
+
+}  // namespace lmbq

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "thread_pool.hpp"
+
+#include <pthread.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <system_error>
+#include <thread>
+
+namespace lmbq {
+namespace {
+
+void relax() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+
+// A few microseconds of spinning on both sides spare a chain of layers the wake-ups.
+constexpr int kSpin = 2000;
+
+struct Pool {
+    std::mutex busy;  // held by the call that owns the workers
+    std::mutex mutex;
+    std::condition_variable wake;
+    std::atomic<unsigned> generation{0};
+    int workers = 0, sleeping = 0;
+
+    void (*fn)(void*, int) = nullptr;
+    void* ctx = nullptr;
+    int tasks = 0;
+    std::atomic<int> next{0}, seats{0}, inside{0};
+
+    void drain() {
+        for (int i; (i = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) fn(ctx, i);
+    }
+
+    void work() {
+        unsigned seen = 0;
+        for (;;) {
+            for (int i = 0; i < kSpin && generation.load(std::memory_order_acquire) == seen; i++) relax();
+            if (generation.load(std::memory_order_acquire) == seen) {
+                std::unique_lock<std::mutex> lock(mutex);
+                sleeping++;
+                wake.wait(lock, [&] { return generation.load(std::memory_order_acquire) != seen; });
+                sleeping--;
+            }
+            seen = generation.load(std::memory_order_acquire);
+            // enter first, then take a seat: the owner closes the seats and waits until nobody is inside
+            inside.fetch_add(1, std::memory_order_seq_cst);
+            if (seats.fetch_sub(1, std::memory_order_seq_cst) > 0) drain();
+            inside.fetch_sub(1, std::memory_order_release);
+        }
+    }
+
+    void grow(int wanted) {
+        for (; workers < wanted; workers++) try {
+                std::thread([this] { work(); }).detach();
+            } catch (const std::system_error&) {
+                return;  // fewer threads, same result
+            }
+    }
+};
+
+std::atomic<Pool*> current{nullptr};
+
+void renew() { current.store(new Pool, std::memory_order_release); }  // a forked child has no workers
+
+Pool& pool() {
+    static const bool once = [] {
+        renew();
+        pthread_atfork(nullptr, nullptr, renew);
+        return true;
+    }();
+    (void)once;
+    return *current.load(std::memory_order_acquire);
+}
+
+}  // namespace
+
+void parallel_for(int tasks, int threads, void (*fn)(void*, int), void* ctx) {
+    if (threads > tasks) threads = tasks;
+    if (threads > 1) {
+        Pool& p = pool();
+        std::unique_lock<std::mutex> own(p.busy, std::try_to_lock);
+        if (own.owns_lock()) {
+            p.grow(threads - 1);
+            p.fn = fn;
+            p.ctx = ctx;
+            p.tasks = tasks;
+            p.next.store(0, std::memory_order_relaxed);
+            p.seats.store(threads - 1, std::memory_order_seq_cst);
+            {
+                std::lock_guard<std::mutex> lock(p.mutex);
+                p.generation.fetch_add(1, std::memory_order_release);
+                if (p.sleeping > 0) p.wake.notify_all();
+            }
+            p.drain();
+            p.seats.store(0, std::memory_order_seq_cst);
+            for (int i = 0; p.inside.load(std::memory_order_seq_cst) != 0; i++) {
+                if (i < kSpin) relax();
+                else std::this_thread::yield();
+            }
+            return;
+        }
+    }
+    for (int i = 0; i < tasks; i++) fn(ctx, i);
+}
+
+}  // namespace lmbq

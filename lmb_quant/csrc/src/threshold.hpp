@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rows of one image to bits, from wherever the original rows are.
+#pragma once
+#include <vector>
+
+#include "layer.hpp"
+#include "workspace.hpp"
+
+namespace lmbq {
+
+// Where the original rows [first, last) of an image are while another part of it may already be overwritten.
+class RowSource {
+public:
+    RowSource(const float* image, size_t row_floats) : image_(image), stride_(row_floats) {}
+    void set_top(const float* copy, int first, int until) { top_ = copy, top_first_ = first, top_until_ = until; }
+    void set_bottom(const float* copy, int first) { bottom_ = copy, bottom_first_ = first; }
+    void set_saved(const float* ring, int rows) { saved_ = ring, saved_rows_ = rows; }
+    void set_overwritten(int until) { overwritten_ = until; }  // rows before it live in the ring
+
+    const float* row(int y) const {
+        if (top_ && y < top_until_) return top_ + (size_t)(y - top_first_) * stride_;
+        if (bottom_ && y >= bottom_first_) return bottom_ + (size_t)(y - bottom_first_) * stride_;
+        if (y < overwritten_ && saved_rows_) return saved_ + (size_t)(y % saved_rows_) * stride_;
+        return image_ + (size_t)y * stride_;
+    }
+
+private:
+    const float* image_;
+    size_t stride_;
+    const float *top_ = nullptr, *bottom_ = nullptr, *saved_ = nullptr;
+    int top_first_ = 0, top_until_ = 0, bottom_first_ = 0, saved_rows_ = 0, overwritten_ = 0;
+};
+
+class RowBinarizer {
+public:
+    RowBinarizer(const Isa& isa, const Thresholding& th, int h, int w, int c);
+    void lay_out(Carver& carver);
+    void start(const float* means);  // GLOBAL: this image's means
+    const uint8_t* run(const RowSource& source, int y);
+    int bit_stride() const { return row_.bit_stride; }
+
+private:
+    const Isa& isa_;
+    const Thresholding& th_;
+    int h_;
+    BinarizeRow row_{};
+    uint8_t* bits_ = nullptr;
+    const float** rows_ = nullptr;
+};
+
+// The mean of every channel of every image, in double, summed row by row: the same for any number of threads.
+void global_means(const float* x, int n, int h, int w, int c, int threads, float* means);
+
+}  // namespace lmbq

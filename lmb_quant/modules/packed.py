@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The inference form of a binary convolution: packed bits, one operator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from lmb_quant.errors import LMBError, unknown_name
+from lmb_quant.ops import LayerArguments, binary_conv2d, weight_scale
+from lmb_quant.ops.binary_conv2d import ACTS, forget, kernel_of
+from lmb_quant.ops.binary_conv2d.reference import pack_bits
+from lmb_quant.ops.threshold import check_threshold
+
+from .activation import RPReLU
+from .conv import BinaryConv2d
+
+_MAX_CHANNELS, _MAX_KERNEL, _MAX_STEP, _MAX_PADDING = 1 << 16, 31, 1 << 10, 1 << 14  # the engine's limits
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedConfig:
+    """All of a packed layer that is not a tensor; plain values that JSON holds.
+
+    ``padding`` is (top, left, bottom, right). ``threshold`` and ``window`` as in :class:`lmb_quant.ops.Threshold`;
+    ``shift`` and ``bias`` say whether there is one. ``slopes`` is how many the act has: 1 or O for
+    ``prelu``, O for ``rprelu``.
+
+    Raises:
+        LMBError: If a value is not allowed.
+    """
+
+    in_channels: int
+    out_channels: int
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+    threshold: str = "none"
+    window: int = 1
+    shift: bool = False
+    bias: bool = False
+    act: str = "none"
+    slopes: int = 0
+    skip: bool = False
+
+    def __post_init__(self) -> None:
+        self._check("in_channels", (self.in_channels,), 1, 1, _MAX_CHANNELS)
+        self._check("out_channels", (self.out_channels,), 1, 1, _MAX_CHANNELS)
+        self._check("kernel_size", self.kernel_size, 2, 1, _MAX_KERNEL)
+        self._check("stride", self.stride, 2, 1, _MAX_STEP)
+        self._check("padding", self.padding, 4, 0, _MAX_PADDING)
+        self._check("dilation", self.dilation, 2, 1, _MAX_STEP)
+        self._check("groups", (self.groups,), 1, 1, _MAX_CHANNELS)
+        if self.in_channels % self.groups or self.out_channels % self.groups:
+            raise LMBError(f"groups: {self.groups!r} is not allowed. Allowed: a divisor of both channel counts.")
+        for name in ("shift", "bias", "skip"):
+            if not isinstance(getattr(self, name), bool):
+                raise LMBError(f"{name}: {getattr(self, name)!r} is not allowed. Allowed: true or false.")
+        check_threshold(self.threshold, self.window, self.shift)
+        if self.act not in ACTS:
+            raise LMBError(unknown_name("packed act", self.act, ACTS))
+        counts = {"prelu": (1, self.out_channels), "rprelu": (self.out_channels,)}.get(self.act, (0,))
+        if isinstance(self.slopes, bool) or self.slopes not in counts:
+            raise LMBError(f"slopes: {self.slopes!r} is not allowed for act {self.act!r}. Allowed: {counts}.")
+
+    @staticmethod
+    def _check(name: str, values: tuple[int, ...], count: int, low: int, high: int) -> None:
+        whole = isinstance(values, tuple) and all(isinstance(v, int) and not isinstance(v, bool) for v in values)
+        if not whole or len(values) != count or min(values) < low or max(values) > high:
+            raise LMBError(f"{name}: {values!r} is not allowed. Allowed: {count} whole, {low} to {high}.")
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Buffer name -> shape; ``weight_packed`` is uint8, all others float32."""
+        taps = math.prod(self.kernel_size) * math.ceil(self.in_channels // self.groups / 8)
+        outputs = (self.out_channels,)
+        return {
+            "weight_packed": (self.out_channels, taps),
+            "weight_scale": outputs,
+            **({"bias": outputs} if self.bias else {}),
+            **({"threshold_shift": (self.in_channels,)} if self.shift else {}),
+            **({"act_slope": (self.slopes,)} if self.slopes else {}),
+            **({"act_gamma": outputs, "act_zeta": outputs} if self.act == "rprelu" else {}),
+        }
+
+    @property
+    def additions_per_value(self) -> int:
+        """Real additions that the local mean costs for each activation value."""
+        mean = {"local": 2 * (self.window - 1), "global": 1}.get(self.threshold)
+        return 0 if mean is None else mean + self.shift
+
+
+class PackedBinaryConv2d(nn.Module):
+    """A binary convolution with packed weights and all that surrounds it, in one operator; inference only.
+
+    ``y = act(scale * conv(B, W) + bias) [+ x]``, the norm folded into scale and bias. All state is in buffers, their
+    layout is docs/bit_layout.md. ``.half()`` and the like leave the float buffers in float32. Equal to the training
+    form in eval mode: identical bits, values to float32 rounding.
+
+    Args:
+        config: The layer; buffers hold zeros until they are loaded.
+
+    Raises:
+        LMBError: From ``forward``, where a gradient is asked for or the input does not fit.
+    """
+
+    weight_packed: Tensor
+    weight_scale: Tensor
+    bias: Tensor | None
+    threshold_shift: Tensor | None
+    act_slope: Tensor | None
+    act_gamma: Tensor | None
+    act_zeta: Tensor | None
+
+    def __init__(self, config: PackedConfig, *, device: torch.device | str | None = None) -> None:
+        super().__init__()
+        self.config = config
+        for name in ("weight_packed", "weight_scale", "bias", "threshold_shift", "act_slope", "act_gamma", "act_zeta"):
+            dtype = torch.uint8 if name == "weight_packed" else torch.float32
+            shape = config.shapes.get(name)
+            self.register_buffer(name, None if shape is None else torch.zeros(shape, dtype=dtype, device=device))
+
+    @classmethod
+    @torch.no_grad()
+    def from_binary(cls, conv: BinaryConv2d) -> Self:
+        """Packs a training form; it is not changed.
+
+        Raises:
+            LMBError: If its binariser, norm or act has no packed form, or it carries hooks.
+        """
+        _refuse_hooks(conv)
+        threshold = conv.binarize_input.packed_threshold()
+        if threshold is None:
+            raise LMBError(f"activation binarizer {conv.config.activation!r} has no packed form (packed_threshold()).")
+        scale, bias = _folded(conv)
+        act, values = _act_values(conv.act)
+        left, right, top, bottom = conv._reversed_padding_repeated_twice
+        new = cls(
+            PackedConfig(
+                in_channels=conv.in_channels,
+                out_channels=conv.out_channels,
+                kernel_size=_pair(conv.kernel_size),
+                stride=_pair(conv.stride),
+                padding=(top, left, bottom, right),
+                dilation=_pair(conv.dilation),
+                groups=conv.groups,
+                threshold=threshold.kind,
+                window=threshold.window,
+                shift=threshold.shift is not None,
+                bias=bias is not None,
+                act=act,
+                slopes=values["act_slope"].numel() if values else 0,
+                skip=conv.config.skip,
+            ),
+            device=conv.weight.device,
+        )
+        new.weight_packed.copy_(pack_bits(conv.binarize_weight(conv.weight) > 0))
+        given = {"weight_scale": scale, "bias": bias, "threshold_shift": threshold.shift, **values}
+        for name, value in given.items():
+            if value is not None:
+                new.get_buffer(name).copy_(value)
+        return new.train(conv.training)
+
+    @property
+    def has_act(self) -> bool:
+        """Whether an activation function is part of the unit, so that the network's own one is not needed."""
+        return self.config.act != "none"
+
+    @property
+    def has_skip(self) -> bool:
+        """Whether the input is added to the output."""
+        return self.config.skip
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes of all buffers."""
+        return sum(t.numel() * t.element_size() for t in self.buffers())
+
+    @property
+    def kernel(self) -> str:
+        """The kernel that runs this layer where it is now, e.g. ``"avx2-lut"`` or ``"reference"``."""
+        return kernel_of(self._arguments(), self.config.in_channels)
+
+    def _arguments(self) -> LayerArguments:
+        c = self.config
+        return LayerArguments(
+            self.weight_packed, self.weight_scale, self.bias, self.threshold_shift, self.act_slope, self.act_gamma,
+            self.act_zeta, c.kernel_size, c.stride, c.padding, c.dilation, c.groups, c.threshold, c.window, c.act,
+            c.skip,
+        )  # fmt: skip
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Maps ``(N, I, H, W)`` to ``(N, O, H', W')``, channels-last, dtype of the input; also unbatched.
+
+        Raises:
+            LMBError: If a gradient is asked for, or shape or dtype do not fit.
+        """
+        if input.ndim == 3:
+            return self.forward(input[None])[0]
+        if input.ndim != 4 or input.shape[1] != self.config.in_channels:
+            allowed = f"(N, {self.config.in_channels}, H, W)"
+            raise LMBError(f"input: shape {tuple(input.shape)} is not allowed in a packed layer. Allowed: {allowed}.")
+        if input.requires_grad and torch.is_grad_enabled():
+            raise LMBError(
+                "the packed form is for inference only, and its input asks for a gradient. Use torch.no_grad(), or "
+                "train the form that convert() was given."
+            )
+        return binary_conv2d(input, self._arguments())
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        kept = {name: value for name, value in self._buffers.items() if value is not None}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, value in kept.items():
+            moved = self._buffers[name]
+            if moved is not None and moved.dtype != value.dtype:  # .half(), .to(dtype): the definition is in float32
+                self._buffers[name] = value.to(moved.device)
+        return self
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        forget(self.weight_packed)
+        super()._load_from_state_dict(*args, **kwargs)
+
+    def extra_repr(self) -> str:
+        """The configuration in short, and the kernel."""
+        c = self.config
+        mean = f"{c.threshold} {c.window}" if c.threshold == "local" else c.threshold
+        try:
+            kernel = "none (meta)" if self.weight_packed.is_meta else self.kernel
+        except LMBError as error:
+            kernel = f"none: {error}"
+        return (
+            f"{c.in_channels}, {c.out_channels}, kernel_size={c.kernel_size}, stride={c.stride}, groups={c.groups}, "
+            f"threshold={mean}, act={c.act}, skip={c.skip}, kernel={kernel}"
+        )
+
+
+def packed_convs(model: nn.Module) -> Iterator[PackedBinaryConv2d]:
+    """Yields every :class:`PackedBinaryConv2d` of a model, each once."""
+    return (module for module in model.modules() if isinstance(module, PackedBinaryConv2d))
+
+
+def _pair(values: tuple[int, ...]) -> tuple[int, int]:
+    first, second = values
+    return first, second
+
+
+def _refuse_hooks(conv: BinaryConv2d) -> None:
+    for module in conv.modules():
+        for name, hooks in vars(module).items():
+            if name.endswith("_hooks") and hooks:
+                raise LMBError(f"{type(module).__name__}: {name[1:]} have no packed form. Remove them, then convert.")
+
+
+def _folded(conv: BinaryConv2d) -> tuple[Tensor, Tensor | None]:
+    """Scale and bias with the norm in them, computed in float64, float32."""
+    scale = weight_scale(conv.weight, conv.config.alpha).double()
+    bias = None if conv.bias is None else conv.bias.double()
+    norm = conv.norm
+    if isinstance(norm, nn.BatchNorm2d):
+        if norm.running_mean is None or norm.running_var is None:
+            raise LMBError("norm: a batch norm without running statistics has no packed form.")
+        factor = (norm.running_var.double() + norm.eps).rsqrt()
+        if norm.weight is not None:
+            factor = factor * norm.weight.double()
+        bias = ((0 if bias is None else bias) - norm.running_mean.double()) * factor
+        if norm.bias is not None:
+            bias = bias + norm.bias.double()
+        scale = scale * factor
+    elif not isinstance(norm, nn.Identity):
+        raise LMBError(f"norm: {type(norm).__name__} has no packed form. Allowed: BatchNorm2d.")
+    return scale.float(), None if bias is None else bias.float()
+
+
+def _act_values(act: nn.Module) -> tuple[str, dict[str, Tensor]]:
+    """The packed word of an activation function, and its buffers."""
+    if isinstance(act, nn.Identity):
+        return "none", {}
+    if isinstance(act, nn.ReLU):
+        return "relu", {}
+    if isinstance(act, nn.LeakyReLU):
+        return "prelu", {"act_slope": torch.tensor([act.negative_slope])}
+    if isinstance(act, nn.PReLU):
+        return "prelu", {"act_slope": act.weight}
+    if isinstance(act, RPReLU):
+        return "rprelu", {"act_slope": act.beta, "act_gamma": act.gamma, "act_zeta": act.zeta}
+    raise LMBError(f"act: {type(act).__name__} has no packed form. Allowed: ReLU, LeakyReLU, PReLU, RPReLU.")

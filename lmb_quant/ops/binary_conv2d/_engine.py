@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Layers of the engine: built from packed tensors at their first use, kept as long as those."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import weakref
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from lmb_quant.ops.threshold import THRESHOLDS
+
+from ._library import LayerDescription, Library
+
+ACTS = {"none": 0, "relu": 1, "prelu": 3, "rprelu": 4}
+
+
+class LayerArguments(NamedTuple):
+    """What the operator takes beside the input, in its order."""
+
+    weight_packed: Tensor
+    weight_scale: Tensor
+    bias: Tensor | None
+    shift: Tensor | None
+    slope: Tensor | None
+    gamma: Tensor | None
+    zeta: Tensor | None
+    kernel_size: Sequence[int]
+    stride: Sequence[int]
+    padding: Sequence[int]
+    dilation: Sequence[int]
+    groups: int
+    threshold: str
+    window: int
+    act: str
+    skip: bool
+
+    @property
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        """The tensors among them."""
+        return self[:7]
+
+    @property
+    def scalars(self) -> tuple[Any, ...]:
+        """All others, hashable."""
+        return tuple(tuple(v) if isinstance(v, Sequence) and not isinstance(v, str) else v for v in self[7:])
+
+
+class EngineLayer:
+    """One layer in the engine's run-time layout; it holds copies of all it was made from."""
+
+    def __init__(self, library: Library, arguments: LayerArguments, in_channels: int) -> None:
+        a = arguments
+        weight = a.weight_packed.contiguous()
+        floats = [None if t is None else t.float().contiguous() for t in (*a.tensors[1:4], *a.tensors[4:])]
+        pointers = (None if t is None else t.data_ptr() for t in floats)
+        description = LayerDescription(
+            ctypes.sizeof(LayerDescription), 0, in_channels, len(weight), a.groups, *a.kernel_size, *a.stride,
+            *a.dilation, *a.padding, THRESHOLDS.index(a.threshold), a.window, ACTS[a.act],
+            0 if a.slope is None else a.slope.numel(), weight.numel(), weight.data_ptr(), *pointers,
+        )  # fmt: skip
+        self._library, self._handle = library, ctypes.c_void_p()
+        status = library.c.lmbq_layer_create(ctypes.byref(description), ctypes.byref(self._handle))
+        library.check(status, "packed layer")
+        self.kernel = str(library.c.lmbq_layer_kernel(self._handle).decode())
+        self._destroy = weakref.finalize(self, library.c.lmbq_layer_destroy, self._handle)
+
+    def run(self, x: Tensor, out: Tensor, skip: bool) -> None:
+        """Computes ``out`` from ``x``, both dense float32 NHWC in memory."""
+        n, _, height, width = x.shape
+        pointer = x.data_ptr()
+        status = self._library.c.lmbq_layer_run(
+            self._handle, pointer, pointer if skip else None, out.data_ptr(), n, height, width, torch.get_num_threads()
+        )
+        self._library.check(status, "packed layer")
+
+
+class _Entry(NamedTuple):
+    tensors: tuple[weakref.ref[Tensor] | None, ...]
+    versions: tuple[int, ...]
+    scalars: tuple[Any, ...]
+    layer: EngineLayer
+
+
+_layers = WeakTensorKeyDictionary()
+_lock = threading.Lock()
+
+
+def _versions(tensors: tuple[Tensor | None, ...]) -> tuple[int, ...]:
+    # a tensor made in inference mode has no version; it is written to by load_state_dict only, which calls forget()
+    return tuple(0 if t is None or t.is_inference() else t._version for t in tensors)
+
+
+def layer_of(library: Library, arguments: LayerArguments, in_channels: int) -> EngineLayer:
+    """The engine's layer for these tensors; made again when one of them was replaced or written to.
+
+    Raises:
+        LMBError: If the engine refuses it.
+    """
+    key, tensors, scalars = arguments.weight_packed, arguments.tensors, (in_channels, *arguments.scalars)
+    versions = _versions(tensors)
+    with _lock:
+        entry: _Entry | None = _layers.get(key)
+    if entry is not None and entry.versions == versions and entry.scalars == scalars:
+        pairs = zip(entry.tensors, tensors, strict=True)
+        if all(t is None if ref is None else ref() is t for ref, t in pairs):
+            return entry.layer
+    layer = EngineLayer(library, arguments, in_channels)
+    refs = tuple(None if t is None else weakref.ref(t) for t in tensors)
+    with _lock:
+        _layers[key] = _Entry(refs, versions, scalars, layer)
+    return layer
+
+
+def forget(weight_packed: Tensor) -> None:
+    """Drops the engine's layer of a packed weight."""
+    with _lock:
+        _layers.pop(weight_packed, None)

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compiled engine (csrc/include/lmb_quant_kernels.h), if it is there and wanted."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import warnings
+from functools import cache
+from pathlib import Path
+
+from lmb_quant.errors import LMBError, unknown_name
+
+ABI_VERSION = 1
+MODES = ("on", "off", "require")
+_NAMES = ("liblmb_quant_kernels.so", "liblmb_quant_kernels.dylib")
+_Pointer, _Int, _Long = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
+
+
+class LayerDescription(ctypes.Structure):
+    """``lmbq_layer_desc``, field by field."""
+
+    _fields_ = [
+        ("struct_size", ctypes.c_uint32),
+        *(
+            (name, _Int)
+            for name in (
+                "isa", "in_channels", "out_channels", "groups", "kernel_h", "kernel_w", "stride_h", "stride_w",
+                "dilation_h", "dilation_w", "pad_top", "pad_left", "pad_bottom", "pad_right", "threshold", "window",
+                "act", "slope_count",
+            )
+        ),
+        ("weight_bytes", ctypes.c_uint64),
+        *((name, _Pointer) for name in ("weight", "scale", "bias", "thresholds", "slope", "gamma", "zeta")),
+    ]  # fmt: skip
+
+
+class Library:
+    """The loaded engine; :meth:`check` turns its error codes into exceptions."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.c = c = ctypes.CDLL(str(path))
+        if c.lmbq_abi_version() != ABI_VERSION:
+            raise OSError(f"its interface has version {c.lmbq_abi_version()}, not {ABI_VERSION}; install again")
+        for name in ("lmbq_last_error", "lmbq_isa_name", "lmbq_layer_kernel"):
+            getattr(c, name).restype = ctypes.c_char_p
+        c.lmbq_layer_create.argtypes = [_Pointer, _Pointer]
+        c.lmbq_layer_kernel.argtypes = [_Pointer]
+        c.lmbq_layer_destroy.argtypes = [_Pointer]
+        c.lmbq_layer_destroy.restype = None
+        c.lmbq_layer_run.argtypes = [_Pointer, _Pointer, _Pointer, _Pointer, _Long, _Long, _Long, ctypes.c_int]
+
+    def check(self, status: int, where: str) -> None:
+        """Raises for a status other than 0.
+
+        Raises:
+            LMBError: With the engine's message.
+        """
+        if status:
+            raise LMBError(f"{where}: {self.c.lmbq_last_error().decode()}.")
+
+    def selected_isa(self) -> str:
+        """The instruction set in use: ``avx512``, ``avx2``, ``neon`` or ``portable``.
+
+        Raises:
+            LMBError: If ``LMB_QUANT_ISA`` names one that is unknown or not on this machine.
+        """
+        number = ctypes.c_int()
+        self.check(self.c.lmbq_isa_selected(ctypes.byref(number)), "engine")
+        return str(self.c.lmbq_isa_name(number.value).decode())
+
+
+def _candidates() -> list[Path]:
+    package = Path(__file__).parents[2]  # an editable install has the library in site-packages, the sources elsewhere
+    folders = dict.fromkeys([package, *(Path(entry) / "lmb_quant" for entry in sys.path if entry)])
+    return [folder / name for folder in folders for name in _NAMES]
+
+
+@cache
+def find() -> tuple[Library | None, str]:
+    """Loads the engine once. Returns it and ``""``, or None and the reason.
+
+    Raises:
+        LMBError: If ``LMB_QUANT_KERNELS`` is none of on, off and require, or requires what is not there.
+    """
+    mode = os.environ.get("LMB_QUANT_KERNELS") or "on"
+    if mode not in MODES:
+        raise LMBError(unknown_name("LMB_QUANT_KERNELS", mode, MODES))
+    if mode == "off":
+        return None, "LMB_QUANT_KERNELS=off"
+    reason = "the compiled engine is not installed; install again with a C++ compiler (GCC or Clang)"
+    for path in filter(Path.is_file, _candidates()):
+        try:
+            return Library(path), ""
+        except (OSError, AttributeError) as error:
+            reason = f"{path} cannot be loaded: {error}"
+    if mode == "require":
+        raise LMBError(f"LMB_QUANT_KERNELS=require: {reason}.")
+    warnings.warn(f"packed layers run by the PyTorch reference, which is slow: {reason}.", stacklevel=2)
+    return None, reason
+
+
+def active_kernel() -> str:
+    """What runs packed layers on the CPU here, in words.
+
+    Raises:
+        LMBError: As :func:`find`, and for an ``LMB_QUANT_ISA`` that cannot run here.
+    """
+    library, reason = find()
+    return f"engine, {library.selected_isa()}" if library else f"PyTorch reference ({reason})"

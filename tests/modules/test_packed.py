@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""lmb_quant/modules/packed.py: the packed form equals the training form in eval mode, and behaves as a module."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from helpers import config, conv
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from lmb_quant import LMBError
+from lmb_quant.binarizers import activation_binarizers
+from lmb_quant.modules import BinaryConv2d, PackedBinaryConv2d, PackedConfig
+from lmb_quant.ops.binary_conv2d.reference import input_bits, unpack_bits
+
+KINDS = ("noise", "flat", "sparse", "ramp", "photo")
+
+
+def image(kind, shape):
+    x = torch.randn(shape)
+    if kind == "flat":
+        return torch.full(shape, 0.3)
+    if kind == "sparse":
+        return x.relu()
+    if kind == "ramp":
+        return torch.linspace(-1, 1, x.numel()).view(shape)
+    if kind == "photo":  # smooth, with steps of 1/255
+        smooth = nn.functional.interpolate(x[..., ::3, ::3], shape[2:], mode="bilinear")
+        return (smooth * 64).round() / 255
+    return x
+
+
+def layer(inputs=8, outputs=8, kernel=3, *, options=None, **changes):
+    """A training form in eval mode with every parameter and statistic random."""
+    names = {"activation", "activation_options", "alpha", "norm", "act", "skip"}
+    words = {key: changes.pop(key) for key in list(changes) if key in names}
+    net = BinaryConv2d.from_float(conv(inputs, outputs, kernel, **changes), config(**words))
+    with torch.no_grad():
+        for p in net.parameters():
+            p.normal_(std=0.3)
+        for name, b in net.named_buffers():
+            if name.endswith("running_var"):
+                b.uniform_(0.5, 2)
+            elif name.endswith("running_mean"):
+                b.normal_()
+    return net.eval()
+
+
+def assert_equal_forms(net, x):
+    packed = PackedBinaryConv2d.from_binary(net)
+    c = packed.config
+    bits = input_bits(x, c.threshold, c.window, packed.threshold_shift)
+    assert torch.equal(bits, net.binarize_input(x) > 0)
+    signs = unpack_bits(packed.weight_packed, c.in_channels // c.groups, c.kernel_size)
+    assert torch.equal(signs, net.binarize_weight(net.weight) > 0)
+    with torch.no_grad():
+        expected, y = net(x), packed(x)
+    scale = float((packed.weight_scale.abs().max() * signs[0].numel()).clamp(min=1)) + float(expected.abs().max())
+    torch.testing.assert_close(y, expected, rtol=1e-5, atol=1e-6 * scale)
+    return packed
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("window", [1, 3, 5, 7, 9, 11, 13, 15, "global"])
+@pytest.mark.parametrize("shift", ["none", "channel"])
+def test_windows_and_contents(window, kind, shift):
+    net = layer(activation_options={"window": window, "shift": shift}, act="rprelu", skip=True)
+    assert_equal_forms(net, image(kind, (2, 8, 17, 13)))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 31, 48, 60, 63, 64, 65, 180, 256])
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+def test_channels_and_kernels(channels, kernel):
+    net = layer(channels, channels, kernel, act="rprelu", skip=True)
+    assert_equal_forms(net, torch.randn(1, channels, 7, 9))
+    assert_equal_forms(net, torch.randn(1, channels, 1, 1))
+
+
+@pytest.mark.parametrize("name", sorted(activation_binarizers()))
+@pytest.mark.parametrize("norm", ["none", "batch"])
+@pytest.mark.parametrize("act", ["none", "prelu", "rprelu"])
+@pytest.mark.parametrize("skip", [False, True])
+def test_every_unit_of_every_registered_binarizer(name, norm, act, skip):
+    net = layer(activation=name, norm=norm, act=act, skip=skip)
+    packed = assert_equal_forms(net, torch.randn(2, 8, 9, 7))
+    if name != "local_mean" or norm == "none":  # these take what the plan said they would
+        assert packed.packed_bytes == net.packed_bytes
+
+
+@pytest.mark.parametrize("act", [nn.ReLU(), nn.LeakyReLU(0.1), nn.PReLU()], ids=lambda act: type(act).__name__)
+def test_other_acts(act):
+    net = layer()
+    net.act = act
+    assert_equal_forms(net, torch.randn(1, 8, 6, 7))
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_drawn_combinations(data):
+    def draw(*values):
+        return data.draw(st.sampled_from(values))
+
+    torch.manual_seed(data.draw(st.integers(0, 2**16)))
+    groups, kernel, stride, dilation = draw(1, 1, 2, 3), draw(1, 2, 3, 5), draw(1, 1, 2, 3), draw(1, 1, 2)
+    inputs, outputs = (groups * data.draw(st.integers(1, 24)) for _ in range(2))
+    padding = draw(0, 1, 3, "same") if stride == 1 else draw(0, 1, 3)
+    name = draw(*sorted(activation_binarizers()))
+    options = {}
+    if name == "local_mean":
+        options = {"window": draw(1, 3, 5, 9, 15, "global"), "shift": draw("none", "channel")}
+    net = layer(
+        inputs, outputs, kernel, groups=groups, stride=stride, dilation=dilation, padding=padding,
+        bias=draw(True, False), activation=name, activation_options=options, norm=draw("none", "batch"),
+        act=draw("none", "prelu", "rprelu"), alpha=draw("channel_mean", "layer_mean", "one"),
+    )  # fmt: skip
+    smallest = max(1, dilation * (kernel - 1) + 1 - 2 * (0 if padding == "same" else padding))
+    height, width = (data.draw(st.integers(smallest, smallest + 12)) for _ in range(2))
+    assert_equal_forms(net, image(draw(*KINDS), (draw(1, 2), inputs, height, width)))
+
+
+def test_ties_of_weights_and_nan_are_those_of_the_training_form():
+    net = layer(act="none")
+    with torch.no_grad():
+        net.weight[0, 0] = 0
+        net.weight[1, 0, 0, 0] = -0.0
+    x = torch.randn(1, 8, 6, 7)
+    x[0, 0, 2, 2], x[0, 1, 3, 3] = float("nan"), float("inf")
+    assert_equal_forms(net, x)
+
+
+def test_state_dict_deepcopy_pickle_and_moves():
+    net = layer(8, 8, act="rprelu", activation="rsign", skip=True)
+    packed, x = PackedBinaryConv2d.from_binary(net), torch.randn(1, 8, 6, 7)
+    y = packed(x)
+    fresh = PackedBinaryConv2d(packed.config)
+    fresh(x)  # has a layer of the engine made from zeros
+    fresh.load_state_dict(packed.state_dict())
+    others = [fresh, copy.deepcopy(packed), pickle.loads(pickle.dumps(packed)), copy.deepcopy(packed).half().double()]
+    others += [copy.deepcopy(packed).to(memory_format=torch.channels_last), copy.deepcopy(packed).to("cpu")]
+    for other in others:
+        assert torch.equal(other(x), y)
+        assert {str(t.dtype) for t in other.buffers()} == {"torch.uint8", "torch.float32"}
+        assert list(other.state_dict()) == list(packed.state_dict())
+    assert packed.weight_packed.ndim == 2
+    assert torch.equal(packed(x[0]), y[0])
+
+
+def test_gradients_and_inputs_that_do_not_fit_are_refused():
+    packed = PackedBinaryConv2d.from_binary(layer())
+    with pytest.raises(LMBError, match="inference only"):
+        packed(torch.randn(1, 8, 4, 4, requires_grad=True))
+    for x in (torch.randn(1, 7, 4, 4), torch.randn(4, 4), torch.ones(1, 8, 4, 4, dtype=torch.int32)):
+        with pytest.raises(LMBError, match="input"):
+            packed(x)
+    with torch.no_grad():
+        packed(torch.randn(1, 8, 4, 4, requires_grad=True))
+
+
+def test_what_has_no_packed_form_is_refused():
+    net = layer()
+    net.norm = nn.InstanceNorm2d(8)
+    with pytest.raises(LMBError, match="InstanceNorm2d"):
+        PackedBinaryConv2d.from_binary(net)
+    net = layer()
+    net.act = nn.GELU()
+    with pytest.raises(LMBError, match="GELU"):
+        PackedBinaryConv2d.from_binary(net)
+    net = layer()
+    net.register_forward_hook(lambda *args: None)
+    with pytest.raises(LMBError, match="forward_hooks"):
+        PackedBinaryConv2d.from_binary(net)
+    with pytest.raises(LMBError, match="window: 257"):
+        PackedBinaryConv2d.from_binary(layer(activation_options={"window": 257}))
+    net = layer()
+    net.binarize_input.packed_threshold = lambda: None
+    with pytest.raises(LMBError, match="no packed form"):
+        PackedBinaryConv2d.from_binary(net)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"in_channels": 0}, {"out_channels": 1 << 20}, {"kernel_size": (3,)}, {"stride": (0, 1)}, {"padding": (1, 1)},
+        {"groups": 3}, {"bias": 1}, {"threshold": "loc"}, {"window": 3}, {"shift": True}, {"act": "gelu"},
+        {"slopes": 4}, {"act": "rprelu"}, {"dilation": (True, 1)}, {"padding": [0, 0, 0, 0]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_configurations_that_are_refused(bad):
+    plain = {"in_channels": 8, "out_channels": 8, "kernel_size": (3, 3)}
+    with pytest.raises(LMBError, match=next(iter(bad)) if bad != {"act": "rprelu"} else "slopes"):
+        PackedConfig(**(plain | bad))
+
+
+def test_print_shows_the_kernel():
+    packed = PackedBinaryConv2d.from_binary(layer())
+    assert f"kernel={packed.kernel}" in repr(packed)
+    assert "none (meta)" in repr(PackedBinaryConv2d(packed.config, device="meta"))

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""lmb_quant/convert.py: whole networks to their packed form."""
+
+import pytest
+import torch
+from helpers import assert_same_state, recipe, small_net, state_of
+from torch import nn
+
+import lmb_quant as lmb
+from lmb_quant import LMBError
+from lmb_quant.archs import LMBVDSR, LMBSRResNet
+from lmb_quant.modules import BinaryConv2d, PackedBinaryConv2d, packed_convs
+
+NETS = {
+    "srresnet": lambda: LMBSRResNet(num_feat=12, num_block=2, upscale=2),
+    "vdsr": lambda: LMBVDSR(num_feat=12, num_conv=3, upscale=2),
+    "small": lambda: lmb.binarize(small_net(), "lmb"),
+}
+
+
+def trained(name):
+    net = NETS[name]()
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(torch.randn_like(p) * 0.1)
+    return net
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_network_keeps_its_output(name):
+    net, x = trained(name), torch.rand(1, 3, 14, 11)
+    before = state_of(net)
+    packed = lmb.convert(net)
+    assert_same_state(net, before)
+    assert any(p.requires_grad for p in net.parameters())
+    assert not any(isinstance(m, BinaryConv2d) for m in packed.modules())
+    assert sum(1 for _ in packed_convs(packed)) == sum(isinstance(m, BinaryConv2d) for m in net.modules()) > 0
+    with torch.no_grad():
+        expected = net.eval()(x)
+    y = packed(x)  # no torch.no_grad() needed: nothing asks for a gradient
+    # A value within rounding of its threshold may fall to the other side behind a float layer: few pixels, if any.
+    assert ((y - expected).abs() > 1e-4 * expected.abs().max()).double().mean() < 0.02
+
+
+def test_in_place_aliases_and_a_second_time():
+    net = trained("small")
+    net.again = net[2]
+    packed = lmb.convert(net, inplace=True)
+    assert packed is net
+    assert net.again is net[2]
+    assert isinstance(net[2], PackedBinaryConv2d)
+    layers = list(packed_convs(net))
+    assert lmb.convert(net, inplace=True) is net
+    assert list(packed_convs(net)) == layers
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_a_root_convolution(inplace):
+    net = lmb.binarize(nn.Conv2d(4, 4, 3, padding=1), recipe(ignore=[]))
+    packed = lmb.convert(net, inplace=inplace)
+    assert isinstance(packed, PackedBinaryConv2d)
+    x = torch.randn(1, 4, 5, 6)
+    torch.testing.assert_close(packed(x), net.eval()(x).detach())
+
+
+def test_compile():
+    packed = lmb.convert(trained("srresnet"))
+    compiled = torch.compile(packed, fullgraph=True, dynamic=True, backend="aot_eager")
+    for size in ((1, 3, 9, 12), (2, 3, 7, 8)):
+        x = torch.rand(size)
+        torch.testing.assert_close(compiled(x), packed(x))
+
+
+def test_what_cannot_be_converted():
+    with pytest.raises(LMBError, match=r"no binary convolution"):
+        lmb.convert(small_net())
+    with pytest.raises(TypeError, match="Module"):
+        lmb.convert("net")
+    net = trained("small")
+    net[4].act = nn.GELU()
+    with pytest.raises(LMBError, match=r"layer '4'.*GELU"):
+        lmb.convert(net, inplace=True)
+    assert isinstance(net[2], BinaryConv2d)
