@@ -60,7 +60,7 @@ class LMBConfig(AOBaseConfig):
             raise LMBError(f"LMBConfig: {unknown_name('step', self.step, STEPS)}")
         if self.step != "prepare":
             raise LMBError(
-                f"LMBConfig: step: {self.step!r} makes the packed form, which this version of lmb-quant does not have. "
+                f"LMBConfig: step: {self.step!r} makes the packed form, not here yet; lmb_quant.convert can. "
                 "Allowed: 'prepare'."
             )
         if not isinstance(self.skip, bool):
