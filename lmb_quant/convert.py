@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 
+import torch
 from torch import nn
 
 from lmb_quant.errors import LMBError
@@ -14,8 +15,9 @@ from lmb_quant.modules import BinaryConv2d, PackedBinaryConv2d, packed_convs
 def convert(model: nn.Module, inplace: bool = False) -> nn.Module:
     """Packs every binary convolution of a network: 1-bit weights in memory, XNOR-popcount kernels at run time.
 
-    The result is for inference: in eval mode, its parameters ask for no gradient. A module used in several places stays
-    one module; layers that are packed already are left as they are.
+    The result is for inference: in eval mode, its parameters ask for no gradient, and its float convolutions are
+    channels-last, as packed layers are. A module used in several places stays one module; layers that are packed
+    already are left as they are.
 
     Args:
         model: A network that :func:`lmb_quant.binarize` rewrote.
@@ -49,4 +51,10 @@ def convert(model: nn.Module, inplace: bool = False) -> nn.Module:
             for child, module in parent._modules.items():
                 if module in packed:
                     setattr(parent, child, packed[module])
-    return model.eval().requires_grad_(False)
+    return ready(model)
+
+
+def ready(model: nn.Module) -> nn.Module:
+    """A packed network as it runs: eval mode, no gradients, float convolutions in the memory format of packed ones."""
+    channels_last: nn.Module = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return channels_last.eval().requires_grad_(False)

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lmb_quant import archs
+from lmb_quant.convert import ready
 from lmb_quant.errors import LMBError, unknown_name
 from lmb_quant.modules import BinaryConv2d, PackedBinaryConv2d, PackedConfig
 
@@ -101,7 +102,7 @@ def load(path: str | Path, model: nn.Module | None = None) -> nn.Module:
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, layer)
     model.load_state_dict(tensors, assign=True)
-    return model.eval().requires_grad_(False)
+    return ready(model)
 
 
 def _package_version() -> str:

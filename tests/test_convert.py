@@ -63,9 +63,37 @@ def test_a_root_convolution(inplace):
     torch.testing.assert_close(packed(x), net.eval()(x).detach())
 
 
-def test_compile():
+@pytest.mark.parametrize("name", ["srresnet", "vdsr"])
+def test_the_body_is_channels_last_and_computed_in_place(name):
+    packed, seen = lmb.convert(trained(name)), []
+    for layer in packed_convs(packed):
+        layer.register_forward_hook(lambda _, inputs, output: seen.append((inputs[0], output)))
+    packed(torch.rand(1, 3, 14, 11))
+    assert all(y is x and y.is_contiguous(memory_format=torch.channels_last) for x, y in seen)
+    assert len({y.data_ptr() for _, y in seen}) == 1
+
+
+def test_a_body_called_from_outside_leaves_its_input_alone():
+    body = lmb.convert(trained("srresnet")).body
+    x = torch.randn(1, 12, 9, 8)
+    before = x.clone()
+    y = body(x)
+    assert torch.equal(x, before)
+    assert torch.equal(body(x, overwrite=True), y)
+
+
+def test_the_networks_skip_keeps_its_source_where_layers_have_none():
+    recipe_without_skip = recipe(unit={"skip": "none", "norm": "none", "act": "prelu"}, ignore=["@first", "@last"])
+    net = LMBSRResNet(num_feat=12, num_block=2, upscale=2, recipe=recipe_without_skip)
+    layers, x = lmb.convert(net), torch.randn(1, 12, 9, 8)
+    expected = net.eval().body(x).detach()
+    torch.testing.assert_close(layers.body(x.clone(), overwrite=True), expected)
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_compile(backend):
     packed = lmb.convert(trained("srresnet"))
-    compiled = torch.compile(packed, fullgraph=True, dynamic=True, backend="aot_eager")
+    compiled = torch.compile(packed, fullgraph=True, dynamic=True, backend=backend)
     for size in ((1, 3, 9, 12), (2, 3, 7, 8)):
         x = torch.rand(size)
         torch.testing.assert_close(compiled(x), packed(x))

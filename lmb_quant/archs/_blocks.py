@@ -60,9 +60,14 @@ def check_range(img_range: Any) -> float:
     return float(img_range)
 
 
-def conv_act(conv: nn.Module, x: Tensor, act: nn.Module) -> Tensor:
+def apply_conv(conv: nn.Module, x: Tensor, overwrite: bool) -> Tensor:
+    """Convolution; with ``overwrite`` a packed one may put its result in the place of ``x``."""
+    return conv(x, overwrite=True) if overwrite and isinstance(conv, PackedBinaryConv2d) else conv(x)
+
+
+def conv_act(conv: nn.Module, x: Tensor, act: nn.Module, overwrite: bool) -> Tensor:
     """Convolution, then ``act``, unless the convolution is a binary one that brings its own activation function."""
-    y = conv(x)
+    y = apply_conv(conv, x, overwrite)
     return y if isinstance(conv, (BinaryConv2d, PackedBinaryConv2d)) and conv.has_act else act(y)
 
 

@@ -11,6 +11,7 @@ from lmb_quant.errors import LMBError, unknown_name
 from lmb_quant.rewrite import RecipeLike
 
 from ._blocks import (
+    apply_conv,
     apply_recipe,
     check_channels,
     check_count,
@@ -38,10 +39,25 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(num_feat, num_feat, 3, padding=1)
         self.act = nn.ReLU()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, overwrite: bool = False) -> Tensor:
+        """Maps ``(N, num_feat, H, W)`` to the same shape; with ``overwrite`` packed layers may compute in ``x``."""
+        own_skip = has_skip(self.conv1) and has_skip(self.conv2)
+        y = conv_act(self.conv1, x, self.act, overwrite=overwrite and own_skip)
+        y = apply_conv(self.conv2, y, overwrite=True)
+        return y if own_skip else x + y
+
+
+class Body(nn.Sequential):
+    """Residual blocks in a row.
+
+    With ``overwrite`` the packed layers compute all of it in ``x``: a hook that keeps a block's output must copy it.
+    """
+
+    def forward(self, x: Tensor, overwrite: bool = False) -> Tensor:
         """Maps ``(N, num_feat, H, W)`` to the same shape."""
-        y = self.conv2(conv_act(self.conv1, x, self.act))
-        return y if has_skip(self.conv1) and has_skip(self.conv2) else x + y
+        for block in self:
+            x, overwrite = block(x, overwrite), True
+        return x
 
 
 class LightTail(nn.Sequential):
@@ -122,7 +138,7 @@ class LMBSRResNet(nn.Module):
         self.upscale = check_upscale(upscale)
         self.img_range = check_range(img_range)
         self.conv_first = nn.Conv2d(num_in_ch, check_count("num_feat", num_feat), 3, padding=1)
-        self.body = nn.Sequential(*(ResidualBlock(num_feat) for _ in range(check_count("num_block", num_block))))
+        self.body = Body(*(ResidualBlock(num_feat) for _ in range(check_count("num_block", num_block))))
         self.tail = TAILS[tail](num_feat, num_out_ch, upscale)
         self.act = nn.LeakyReLU(0.1)
         self._init_weights()
@@ -142,4 +158,4 @@ class LMBSRResNet(nn.Module):
         """Enlarges ``(N, num_in_ch, H, W)``, values about [0, 1], to ``(N, num_out_ch, upscale H, upscale W)``."""
         base = F.interpolate(x, scale_factor=self.upscale, mode="bilinear", align_corners=False)
         feat = self.act(self.conv_first((x - 0.5) * self.img_range))
-        return base + self.tail(self.body(feat)) / self.img_range
+        return base + self.tail(self.body(feat, overwrite=True)) / self.img_range

@@ -76,5 +76,5 @@ class LMBVDSR(nn.Module):
         base = F.interpolate(x, scale_factor=self.upscale, mode="bicubic", align_corners=False)
         feat = self.act(self.conv_first((base - 0.5) * self.img_range))
         for conv in self.body:
-            feat = conv_act(conv, feat, self.act)
+            feat = conv_act(conv, feat, self.act, overwrite=True)
         return base + self.conv_last(feat) / self.img_range

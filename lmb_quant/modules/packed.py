@@ -14,7 +14,7 @@ from typing_extensions import Self
 
 from lmb_quant.errors import LMBError, unknown_name
 from lmb_quant.ops import LayerArguments, binary_conv2d, weight_scale
-from lmb_quant.ops.binary_conv2d import ACTS, forget, kernel_of
+from lmb_quant.ops.binary_conv2d import ACTS, binary_conv2d_, forget, kernel_of
 from lmb_quant.ops.binary_conv2d.reference import pack_bits
 from lmb_quant.ops.threshold import check_threshold
 
@@ -90,6 +90,13 @@ class PackedConfig:
             **({"act_slope": (self.slopes,)} if self.slopes else {}),
             **({"act_gamma": outputs, "act_zeta": outputs} if self.act == "rprelu" else {}),
         }
+
+    @property
+    def keeps_shape(self) -> bool:
+        """Whether the output has the shape of the input, at every size."""
+        reach = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
+        ends = [self.padding[0] + self.padding[2], self.padding[1] + self.padding[3]]
+        return self.in_channels == self.out_channels and self.stride == (1, 1) and ends == reach
 
     @property
     def additions_per_value(self) -> int:
@@ -197,14 +204,19 @@ class PackedBinaryConv2d(nn.Module):
             c.skip,
         )  # fmt: skip
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor, overwrite: bool = False) -> Tensor:
         """Maps ``(N, I, H, W)`` to ``(N, O, H', W')``, channels-last, dtype of the input; also unbatched.
+
+        Args:
+            input: Floating point; computed in float32.
+            overwrite: Whether the result may take the place of ``input``, which a network allows where nothing else
+                reads it; done where the shapes are equal.
 
         Raises:
             LMBError: If a gradient is asked for, or shape or dtype do not fit.
         """
         if input.ndim == 3:
-            return self.forward(input[None])[0]
+            return self.forward(input[None], overwrite)[0]
         if input.ndim != 4 or input.shape[1] != self.config.in_channels:
             allowed = f"(N, {self.config.in_channels}, H, W)"
             raise LMBError(f"input: shape {tuple(input.shape)} is not allowed in a packed layer. Allowed: {allowed}.")
@@ -213,7 +225,8 @@ class PackedBinaryConv2d(nn.Module):
                 "the packed form is for inference only, and its input asks for a gradient. Use torch.no_grad(), or "
                 "train the form that convert() was given."
             )
-        return binary_conv2d(input, self._arguments())
+        run = binary_conv2d_ if overwrite and self.config.keeps_shape else binary_conv2d
+        return run(input, self._arguments())
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         kept = {name: value for name, value in self._buffers.items() if value is not None}

@@ -13,7 +13,7 @@ from torch import nn
 
 from lmb_quant import LMBError
 from lmb_quant.ops import LayerArguments, active_kernel, binary_conv2d
-from lmb_quant.ops.binary_conv2d import forget, reference
+from lmb_quant.ops.binary_conv2d import binary_conv2d_, forget, reference
 
 ACT_PARTS = {"none": (), "relu": (), "prelu": ("slope",), "rprelu": ("slope", "gamma", "zeta")}
 
@@ -79,7 +79,12 @@ def test_engine_equals_the_reference_bit_for_bit(data):
     x = {"noise": x, "sparse": x.relu(), "flat": torch.full_like(x, 0.3), "ramp": x.flatten().sort()[0].view(x.shape)}[
         draw("noise", "sparse", "flat", "ramp")
     ]
-    assert torch.equal(binary_conv2d(x, a), reference.binary_conv2d(x, *a))
+    y = binary_conv2d(x, a)
+    assert torch.equal(y, reference.binary_conv2d(x, *a))
+    if same:
+        place = x.contiguous(memory_format=torch.channels_last).clone()
+        assert binary_conv2d_(place, a) is place
+        assert torch.equal(place, y)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -0.0, 1e-42, 3e38])
@@ -94,6 +99,7 @@ def test_engine_equals_the_reference_at_the_edges_of_float(threshold, value):
 @pytest.mark.parametrize("changes", [{}, {"skip": True}, {"act": "none", "threshold": "none"}, {"kernel": 1}], ids=str)
 def test_opcheck(changes):
     torch.library.opcheck(torch.ops.lmb_quant.binary_conv2d, (torch.randn(2, 8, 6, 7), *layer(**changes)))
+    torch.library.opcheck(torch.ops.lmb_quant.binary_conv2d_, (torch.randn(2, 8, 6, 7), *layer(**changes)))
 
 
 def test_compile_with_dynamic_sizes():
@@ -139,6 +145,30 @@ def test_any_layout_of_the_input_gives_the_same_channels_last_output():
     for other in (x.contiguous(memory_format=torch.channels_last), torch.randn(2, 8, 12, 14)[..., ::2, ::2].copy_(x)):
         assert torch.equal(binary_conv2d(other, a), y)
     assert binary_conv2d(x[:0], a).shape == (0, 8, 6, 7)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_in_place_with_every_layout_type_and_thread_count(threads):
+    a, before = layer(skip=True, window=7), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for x in (
+            torch.randn(2, 8, 70, 40).contiguous(memory_format=torch.channels_last),
+            torch.randn(2, 8, 6, 7),
+            torch.randn(2, 8, 12, 14)[..., ::2, ::2],
+            torch.randn(2, 8, 6, 7, dtype=torch.float64),
+            torch.randn(0, 8, 6, 7),
+        ):
+            expected = binary_conv2d(x, a)
+            assert torch.equal(binary_conv2d_(x, a), expected)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_in_place_needs_equal_shapes():
+    for a in (layer(8, 9), layer(padding=(0,) * 4)):
+        with pytest.raises(LMBError, match="in place"):
+            binary_conv2d_(torch.randn(1, 8, 6, 7), a)
 
 
 def test_a_changed_or_replaced_parameter_is_noticed():

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``torch.ops.lmb_quant.binary_conv2d``: a packed binary layer in one sweep, by the engine or by the reference."""
+"""``torch.ops.lmb_quant.binary_conv2d`` and its in-place form: a packed binary layer in one sweep.
+
+By the engine, or by the reference.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +24,17 @@ __all__ = [
     "LayerArguments",
     "active_kernel",
     "binary_conv2d",
+    "binary_conv2d_",
     "forget",
     "kernel_of",
     "reference",
 ]
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-_SCHEMA = (
-    "(Tensor x, Tensor weight_packed, Tensor weight_scale, Tensor? bias, Tensor? shift, Tensor? slope, Tensor? gamma, "
+_REST = (
+    ", Tensor weight_packed, Tensor weight_scale, Tensor? bias, Tensor? shift, Tensor? slope, Tensor? gamma, "
     "Tensor? zeta, int[] kernel_size, int[] stride, int[] padding, int[] dilation, int groups, str threshold, "
-    "int window, str act, bool skip) -> Tensor"
+    "int window, str act, bool skip"
 )
 
 
@@ -85,19 +89,37 @@ def _check_sizes(a: LayerArguments, inputs: int, outputs: int) -> None:
             raise LMBError(f"{name}: shape {tuple(value.shape)} is not allowed. Allowed: ({max(allowed)},).")
 
 
-@torch.library.custom_op("lmb_quant::binary_conv2d", mutates_args=(), schema=_SCHEMA)
+def _run(x: Tensor, out: Tensor, a: LayerArguments) -> bool:
+    """Computes ``out``, dense float32 channels-last as ``x``, by the engine; False if there is none."""
+    library = find()[0] if x.device.type == "cpu" else None
+    if library is None:
+        return False
+    layer_of(library, a, x.shape[1]).run(x, out, a.skip)
+    return True
+
+
+@torch.library.custom_op("lmb_quant::binary_conv2d", mutates_args=(), schema=f"(Tensor x{_REST}) -> Tensor")
 def _binary_conv2d(x: Tensor, *arguments: Any) -> Tensor:
     a = LayerArguments(*arguments)
     _check(x, a)
     values = x.float().contiguous(memory_format=torch.channels_last)
     out = torch.empty(_output_size(x, a), device=x.device, memory_format=torch.channels_last)
-    library = find()[0] if x.device.type == "cpu" else None
-    if library is None or not out.numel():
-        if out.numel():
-            out.copy_(reference.binary_conv2d(values, *a))
-    else:
-        layer_of(library, a, x.shape[1]).run(values, out, a.skip)
+    if out.numel() and not _run(values, out, a):
+        out.copy_(reference.binary_conv2d(values, *a))
     return out.to(x.dtype)
+
+
+@torch.library.custom_op("lmb_quant::binary_conv2d_", mutates_args=("x",), schema=f"(Tensor(a!) x{_REST}) -> ()")
+def _binary_conv2d_(x: Tensor, *arguments: Any) -> None:
+    a = LayerArguments(*arguments)
+    _check(x, a)
+    if _output_size(x, a) != tuple(x.shape):
+        raise LMBError(f"output: shape {_output_size(x, a)} is not allowed in place. Allowed: the input's.")
+    if not x.numel():
+        return
+    dense = x.dtype == torch.float32 and x.is_contiguous(memory_format=torch.channels_last)
+    if not dense or not _run(x, x, a):
+        x.copy_(_binary_conv2d(x, *a))
 
 
 @_binary_conv2d.register_fake
@@ -124,6 +146,23 @@ def binary_conv2d(x: Tensor, arguments: LayerArguments) -> Tensor:
         LMBError: If something does not fit, or the engine refuses the layer.
     """
     return torch.ops.lmb_quant.binary_conv2d(x, *arguments)
+
+
+def binary_conv2d_(x: Tensor, arguments: LayerArguments) -> Tensor:
+    r"""As :func:`binary_conv2d`, with the result in the place of ``x``: no memory for it, less traffic.
+
+    Args:
+        x: As there; fastest in float32 and channels-last, which need no copy.
+        arguments: The packed layer, whose output has the shape of its input.
+
+    Returns:
+        ``x``.
+
+    Raises:
+        LMBError: As there; also if the shapes differ.
+    """
+    torch.ops.lmb_quant.binary_conv2d_(x, *arguments)
+    return x
 
 
 def kernel_of(arguments: LayerArguments, in_channels: int) -> str:
