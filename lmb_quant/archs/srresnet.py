@@ -37,7 +37,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(num_feat, num_feat, 3, padding=1)
         self.conv2 = nn.Conv2d(num_feat, num_feat, 3, padding=1)
-        self.act = nn.ReLU()
+        self.act = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor, overwrite: bool = False) -> Tensor:
         """Maps ``(N, num_feat, H, W)`` to the same shape; with ``overwrite`` packed layers may compute in ``x``."""
@@ -76,9 +76,9 @@ class ClassicTail(nn.Sequential):
             layers += [
                 nn.Conv2d(num_feat, num_feat * factor**2, 3, padding=1),
                 nn.PixelShuffle(factor),
-                nn.LeakyReLU(0.1),
+                nn.LeakyReLU(0.1, inplace=True),
             ]
-        layers += [nn.Conv2d(num_feat, num_feat, 3, padding=1), nn.LeakyReLU(0.1)]
+        layers += [nn.Conv2d(num_feat, num_feat, 3, padding=1), nn.LeakyReLU(0.1, inplace=True)]
         super().__init__(*layers, nn.Conv2d(num_feat, num_out_ch, 3, padding=1))
 
 
@@ -140,7 +140,7 @@ class LMBSRResNet(nn.Module):
         self.conv_first = nn.Conv2d(num_in_ch, check_count("num_feat", num_feat), 3, padding=1)
         self.body = Body(*(ResidualBlock(num_feat) for _ in range(check_count("num_block", num_block))))
         self.tail = TAILS[tail](num_feat, num_out_ch, upscale)
-        self.act = nn.LeakyReLU(0.1)
+        self.act = nn.LeakyReLU(0.1, inplace=True)
         self._init_weights()
         apply_recipe(self, recipe)
 

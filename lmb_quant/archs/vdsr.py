@@ -60,7 +60,7 @@ class LMBVDSR(nn.Module):
         middle = range(check_count("num_conv", num_conv))
         self.body = nn.ModuleList(nn.Conv2d(num_feat, num_feat, 3, padding=1) for _ in middle)
         self.conv_last = nn.Conv2d(num_feat, num_out_ch, 3, padding=1)
-        self.act = nn.ReLU()
+        self.act = nn.ReLU(inplace=True)
         self._init_weights()
         apply_recipe(self, recipe)
 
