@@ -7,13 +7,14 @@ import re
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 from typing_extensions import Self
 
 from lmb_quant.errors import LMBError, RecipeError, unknown_name
+from lmb_quant.strict_data import validate
 from lmb_quant.strict_yaml import parse_mapping
 
 TOKENS = ("@first", "@last", "@upsample", "@pointwise", "@grouped", "@strided")
@@ -202,10 +203,7 @@ class Recipe(BaseModel):
 
     @classmethod
     def _build(cls, data: dict[str, Any], place: str) -> Recipe:
-        try:
-            recipe = cls.model_validate(data)
-        except ValidationError as error:
-            _explain(error, place)
+        recipe = validate(cls, data, place, RecipeError)
         for section, pattern in recipe._patterns():
             _check_pattern(pattern, f"{place}: {section}")
         recipe._place = place
@@ -255,32 +253,3 @@ def _check_pattern(pattern: str, place: str) -> None:
             re.compile(pattern[3:])
         except re.error as error:
             raise RecipeError(f"{place}: {pattern!r} is not a regular expression: {error}.") from None
-
-
-def _explain(error: ValidationError, place: str) -> NoReturn:
-    """Turns pydantic's first complaint into: place: key: what is wrong, the value, what is allowed."""
-    first = min(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")  # a typo explains what is missing
-    location = first["loc"]
-    if first["type"] == "extra_forbidden":
-        where, key = _dotted(location[:-1]), location[-1]
-        raise RecipeError(f"{place}: {where}{unknown_name('key', key, _fields(location[:-1]))}") from None
-    if first["type"] == "missing":
-        raise RecipeError(f"{place}: {_dotted(location[:-1])}the key {location[-1]!r} is missing.") from None
-    raise RecipeError(f"{place}: {_dotted(location)}{first['input']!r} is not allowed. {first['msg']}.") from None
-
-
-def _dotted(location: tuple[int | str, ...]) -> str:
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
-    return f"{text}: " if text else ""
-
-
-def _fields(location: tuple[int | str, ...]) -> list[str]:
-    """The keys allowed at a place, read from the JSON schema."""
-    schema = Recipe.model_json_schema()
-    node: dict[str, Any] = schema
-    for part in location:
-        node = node["items"] if isinstance(part, int) else node["properties"][part]
-        for option in node.get("anyOf", [node]):
-            if "$ref" in option:
-                node = schema["$defs"][option["$ref"].rsplit("/", 1)[1]]
-    return list(node.get("properties", {}))
