@@ -109,20 +109,28 @@ size_t act_row_bytes(const ConvPlan& p, int out_width) { return ((size_t)columns
 
 void expand_row(const ConvPlan& p, const uint8_t* bits, int bit_stride, int width, int left, int out_width,
                 void* act) {
-    const size_t bytes = (size_t)unit(p) * 4;
-    const int n = columns(p, out_width);
+    const size_t bytes = (size_t)unit(p) * 4, n = (size_t)columns(p, out_width);
+    const size_t first = (size_t)left < n ? (size_t)left : n, room = n - first;
+    const size_t count = (size_t)width < room ? (size_t)width : room;
     uint8_t* row = (uint8_t*)act;
-    for (int c = 0; c < n; c++) {
-        const int x = c - left;
-        if (x >= 0 && x < width) memcpy(row + c * bytes, bits + (size_t)x * bit_stride, bytes);
-        else memset(row + c * bytes, 0, bytes);
+    memset(row, 0, first * bytes);
+    row += first * bytes;
+    if (bytes == (size_t)bit_stride) {
+        memcpy(row, bits, count * bytes);
+    } else if (bytes == 4) {
+        for (size_t x = 0; x < count; x++) memcpy(row + x * 4, bits + x * (size_t)bit_stride, 4);
+    } else {
+        for (size_t x = 0; x < count; x++) memcpy(row + x * bytes, bits + x * (size_t)bit_stride, bytes);
     }
+    memset(row + count * bytes, 0, (room - count) * bytes);
 }
 
 template <int ACT, bool SKIP, int PX, int OB>
 LMBQ_INLINE void tile(const ConvPlan& p, const ConvRow& r, int x, int o0, const uint32_t* weights) {
-    __m512i acc[PX][OB];
+    __m512i acc[PX][OB];  // in registers only if every loop over it is unrolled
+#pragma GCC unroll 4
     for (int i = 0; i < PX; i++)
+#pragma GCC unroll 4
         for (int b = 0; b < OB; b++) acc[i][b] = _mm512_setzero_si512();
     const size_t step = (size_t)p.sw * p.unit, at = x * step;
     const uint32_t* w = weights;
@@ -142,9 +150,11 @@ LMBQ_INLINE void tile(const ConvPlan& p, const ConvRow& r, int x, int o0, const 
             }
         }
     }
+#pragma GCC unroll 4
     for (int b = 0; b < OB; b++) {
         const int o = o0 + b * kOut;
         const Params<F16, ACT> par(p, o);
+#pragma GCC unroll 4
         for (int i = 0; i < PX; i++) {
             const size_t at_out = (size_t)(x + i) * p.out_channels + o;
             const F16 v = par.apply(F16{_mm512_cvtepi32_ps(acc[i][b])},
