@@ -20,7 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-bench = typer.Typer(help="Measure speed: interleaved rounds, medians. Without a command: all.")
+bench = typer.Typer(help="Measure speed, and compare methods by a suite. Without a command: all measurements of speed.")
 app.add_typer(bench, name="bench")
 _FORWARD = {"allow_extra_args": True, "ignore_unknown_options": True}
 _OptionFile = Annotated[str, typer.Option("-opt", "--opt", help="BasicSR option file, or the name of a shipped one.")]
@@ -113,7 +113,7 @@ def demo(
 
 @bench.callback(invoke_without_command=True)
 def bench_all(context: typer.Context) -> None:
-    """Measure speed: interleaved rounds, medians. Without a command: all."""
+    """Measure speed, and compare methods by a suite. Without a command: all measurements of speed."""
     if context.invoked_subcommand is None:
         bench_training_step()
 
@@ -134,6 +134,26 @@ def bench_training_step(
     _say(str(report))
     if output is not None:
         output.write_text(report.to_json(), encoding="utf-8")
+
+
+@bench.command("run")
+def bench_run(
+    suite: Annotated[str, typer.Argument(help="Name of a shipped suite (smoke, quick, full), or a YAML file.")],
+    data: Annotated[Path | None, typer.Option(help="Images: DIR with train/<set> and test/<set>.")] = None,
+    only: Annotated[str | None, typer.Option(help="Glob for cells: 'lmb*', or 'NETWORK/sign/x4/seed0'.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List cells, estimate the time, train nothing.")] = False,
+    output: Annotated[Path, typer.Option(help="Folder of results; runs may share it.")] = Path("lmb-bench"),
+    jobs: Annotated[int | None, typer.Option(min=1, help="Cells at a time; default: one a GPU or core.")] = None,
+) -> None:
+    """Train and evaluate a suite's cells; finished ones are kept, begun ones continued. Exit code 1 if one failed."""
+    from lmb_quant.bench.suite.run import prepare, run, show  # the host is heavy and optional
+
+    console = Console()
+    job = prepare(suite, data=data, output=output, only=only)
+    if dry_run:
+        show(job, console, jobs=jobs)
+        return
+    raise typer.Exit(run(job, console, jobs=jobs))
 
 
 def _say(text: str) -> None:

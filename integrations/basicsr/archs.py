@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,6 +51,22 @@ def registered(registry: Any, name: str) -> Any:
     """What a BasicSR registry holds under a name, or None. The registry's own ``get`` prints and raises KeyError."""
     table = dict(iter(registry))
     return table.get(name, table.get(f"{name}_basicsr"))
+
+
+def upscale_argument(name: str) -> str:
+    """The name of the argument by which a registered architecture takes the SR factor.
+
+    Raises:
+        LMBError: If there is no such architecture, or it takes none.
+    """
+    architecture = registered(ARCH_REGISTRY, name)
+    if architecture is None:
+        raise LMBError(unknown_name("architecture", name, ARCH_REGISTRY.keys()))
+    parameters = inspect.signature(architecture).parameters
+    for argument in ("upscale", "scale"):
+        if argument in parameters:
+            return argument
+    raise LMBError(f"architecture {name!r} has no argument 'upscale' or 'scale'. Its own: {', '.join(parameters)}.")
 
 
 def register_once(registry: Any, item: Any) -> None:

@@ -21,10 +21,14 @@ def enlarge_image(image: Pixels, upscale: int) -> Pixels:
 
 
 def run_network(network: nn.Module, image: Pixels) -> Pixels:
-    """Runs an RGB network on a BGR image, ``(H, W, 3)``, uint8, and gives its result in the same form."""
+    """Runs an RGB network on a BGR image, ``(H, W, 3)``, uint8, and gives its result in the same form.
+
+    It runs where the network's parameters are.
+    """
     network.eval()
+    device = next((parameter.device for parameter in network.parameters()), None)
     with torch.no_grad():
-        output = network(img2tensor(image.astype(np.float32) / 255.0)[None])
+        output = network(img2tensor(image.astype(np.float32) / 255.0)[None].to(device))
     return np.asarray(tensor2img(output))
 
 

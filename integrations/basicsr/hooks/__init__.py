@@ -21,6 +21,7 @@ from .gradient_clipping import GradientClipping
 from .mixed_precision import MixedPrecision
 from .nan_guard import NanGuard
 from .progress_bar import ProgressBar
+from .step_times import StepTimes
 
 _ALWAYS: tuple[type[Hook], ...] = (NanGuard, ProgressBar)
 HOOKS: Mapping[str, type[Hook]] = MappingProxyType(
@@ -35,6 +36,7 @@ HOOKS: Mapping[str, type[Hook]] = MappingProxyType(
             FlipRatio,
             GradientClipping,
             MixedPrecision,
+            StepTimes,
         )
     }
 )

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a network costs: parameters, operations, additions, and the bytes of its file."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+from torch import nn
+
+from lmb_quant.convert import convert
+from lmb_quant.errors import LMBError
+from lmb_quant.modules import BinaryConv2d
+from lmb_quant.report import summary
+from lmb_quant.serialize import save as save_packed
+
+HEIGHT, WIDTH = 720, 1280
+"""Size of the HR image for which operations are counted, in pixels, as in the literature."""
+
+
+def count(network: nn.Module, upscale: int) -> dict[str, Any]:
+    """Counts a network, float or in training form.
+
+    Args:
+        network: On the CPU, for RGB images.
+        upscale: SR factor; the LR image has 1/upscale of 720 x 1280 pixels, rounded (180 x 320 at x4).
+
+    Returns:
+        ``input_size``; ``params`` (float weights + binary / 32), ``ops`` (float MACs + binary MACs / 64) and their
+        ``float_`` counterparts; ``float_macs``, ``binary_macs``, ``additions`` (of local means); ``bytes`` of the
+        file, packed where the network is binary, ``float_bytes``; ``bytes_note``, empty if the file was written, else
+        why ``bytes`` is only computed.
+    """
+    size = (1, 3, round(HEIGHT / upscale), round(WIDTH / upscale))
+    figures = summary(network, size)
+    size_on_disk, note = _bytes(network, figures.bytes)
+    return {
+        "input_size": list(size),
+        "params": figures.params,
+        "float_params": figures.float_params,
+        "ops": figures.ops,
+        "float_ops": figures.float_ops,
+        "float_macs": sum(layer.float_macs for layer in figures.layers),
+        "binary_macs": sum(layer.binary_macs for layer in figures.layers),
+        "additions": figures.additions,
+        "bytes": size_on_disk,
+        "float_bytes": figures.float_bytes,
+        "bytes_note": note,
+    }
+
+
+def _bytes(network: nn.Module, computed: int) -> tuple[int, str]:
+    """Bytes of the file, and why they are only computed where no file can be written."""
+    if not any(isinstance(module, BinaryConv2d) for module in network.modules()):
+        return len(save({name: value.contiguous().clone() for name, value in network.state_dict().items()})), ""
+    try:
+        with tempfile.TemporaryDirectory(prefix="lmb-quant-") as folder:
+            path = Path(folder) / "network.safetensors"
+            save_packed(convert(network), path)
+            return path.stat().st_size, ""
+    except LMBError as error:
+        return computed, f"computed, not written: {error}"

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folder of results. Every file in it is complete or absent, and several runners may share it.
+
+::
+
+    suites/NAME.json      what a suite resolved to: its cells with their keys, the settings, the images
+    cells/KEY.json        a finished cell
+    failures/KEY.json     a cell that failed, until it succeeds
+    pictures/KEY/SET/     its first upscaled images of each test set
+    work/TRAINING_KEY/    option file, log, checkpoints and the trained network; lock: held while a process works on it
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from lmb_quant.errors import LMBError
+from lmb_quant.integrations.basicsr.checkpoint import write_atomically
+
+from .cells import Cell
+
+
+class Store:
+    """Paths and files of one folder of results.
+
+    Args:
+        root: The folder; it need not exist.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.expanduser().resolve()
+
+    def work(self, cell: Cell) -> Path:
+        """Where a cell is trained."""
+        return self.root / "work" / cell.training_key
+
+    def pictures(self, cell: Cell) -> Path:
+        """Where a cell's upscaled images are."""
+        return self.root / "pictures" / cell.key
+
+    def log(self, cell: Cell) -> Path:
+        """What the cell's process printed."""
+        return self.work(cell) / f"{cell.key}.log"
+
+    def result(self, cell: Cell) -> dict[str, Any] | None:
+        """A finished cell's figures; None if it is not finished."""
+        return self._read("cells", cell.key)
+
+    def write_result(self, cell: Cell, result: dict[str, Any]) -> None:
+        """Finishes a cell."""
+        self._write("cells", cell.key, result)
+        (self.root / "failures" / f"{cell.key}.json").unlink(missing_ok=True)
+
+    def failure(self, cell: Cell) -> dict[str, Any] | None:
+        """Why a cell failed; None if it did not."""
+        return self._read("failures", cell.key)
+
+    def write_failure(self, cell: Cell, failure: dict[str, Any]) -> None:
+        """Records that a cell failed."""
+        self._write("failures", cell.key, failure)
+
+    def suite(self, name: str) -> dict[str, Any] | None:
+        """What a suite resolved to; None if it was never run here."""
+        return self._read("suites", name)
+
+    def write_suite(self, name: str, manifest: dict[str, Any]) -> None:
+        """Records what a suite resolved to; its earlier record is replaced, results never are."""
+        self._write("suites", name, manifest)
+
+    def suites(self) -> list[str]:
+        """Names of the suites that were run here, the latest first."""
+        found = (self.root / "suites").glob("*.json")
+        return [path.stem for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)]
+
+    def lock(self, cell: Cell) -> FileLock:
+        """The lock of a cell's training; the system frees it when its process ends, however it ends."""
+        folder = self.work(cell)
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / "lock")
+
+    def is_locked(self, cell: Cell) -> bool:
+        """Whether some process works on the cell now."""
+        try:
+            with self.lock(cell).acquire(timeout=0):
+                return False
+        except Timeout:
+            return True
+
+    def _read(self, kind: str, name: str) -> dict[str, Any] | None:
+        path = self.root / kind / f"{name}.json"
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise LMBError(f"{path}: cannot be read: {error}. Remove it to do its work again.") from None
+
+    def _write(self, kind: str, name: str, content: dict[str, Any]) -> None:
+        path = self.root / kind / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The process that does one cell: ``python -m lmb_quant.bench.suite.worker STORE CELL.json``.
+
+It ends when its standard input does, so that it never outlives the runner that started it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from filelock import Timeout
+from torch import nn
+
+from lmb_quant.errors import LMBError
+from lmb_quant.integrations.basicsr import train
+from lmb_quant.integrations.basicsr.checkpoint import last_complete, load_weights, network_of
+from lmb_quant.integrations.basicsr.hooks.step_times import read_step_times
+from lmb_quant.integrations.basicsr.images import Pixels
+from lmb_quant.integrations.basicsr.metrics import enlarge_image, run_network
+from lmb_quant.integrations.basicsr.metrics_log import read_validations
+from lmb_quant.integrations.basicsr.options import build
+
+from .cells import Cell
+from .environment import machine, versions
+from .evaluate import evaluate
+from .figures import count
+from .options import RUN, training_options
+from .store import Store
+
+DONE, FAILED, BUSY = 0, 1, 3
+"""Exit codes; busy: another process works on the cell."""
+
+
+def do_cell(cell: Cell, store: Store) -> int:
+    """Trains, or continues, and evaluates one cell, unless it is finished or another process is at it.
+
+    Returns:
+        ``DONE`` or ``BUSY``.
+
+    Raises:
+        LMBError: If the cell's options do not work.
+    """
+    try:
+        with store.lock(cell).acquire(timeout=0):
+            if store.result(cell) is None:
+                store.write_result(cell, _result(cell, store))
+                _prune(store.work(cell) / "experiments" / RUN)
+            return DONE
+    except Timeout:
+        return BUSY
+
+
+def _result(cell: Cell, store: Store) -> dict[str, Any]:
+    pictures = store.pictures(cell)
+    if cell.network_g is None:
+        trained: dict[str, Any] = {}
+        scores = evaluate(lambda image: enlarge_image(image, cell.upscale), cell.test, cell.upscale, pictures)
+    else:
+        network, trained = _train(cell, store.work(cell))
+        trained["figures"] = count(network, cell.upscale)
+        network = network.cuda() if torch.cuda.is_available() else network
+
+        def upscaled(image: Pixels) -> Pixels:
+            return run_network(network, image)
+
+        scores = evaluate(upscaled, cell.test, cell.upscale, pictures)
+    return {
+        "format": 1,
+        "key": cell.key,
+        "cell": cell.model_dump(mode="json"),
+        "scores": scores,
+        **trained,
+        "versions": versions(),
+        "machine": machine(),
+        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def _train(cell: Cell, folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """Trains in a cell's folder, from its last complete checkpoint if it has one."""
+    run = folder / "experiments" / RUN
+    if last_complete(run / "training_states")[0] is None:
+        shutil.rmtree(run, ignore_errors=True)  # killed before its first checkpoint
+    options = folder / "options.yml"
+    num_gpu = int(torch.cuda.is_available())
+    options.write_text(yaml.safe_dump(training_options(cell, num_gpu=num_gpu), sort_keys=False), encoding="utf-8")
+    os.chdir(folder)
+    if train.main(["-opt", str(options), "--auto_resume"]) != 0:
+        raise LMBError("the training was refused; the message above says why.")
+    network = build(dict(cell.network_g or {}))
+    load_weights(network, run / "models" / "net_g_latest.pth", param_key="params_ema")
+    times = read_step_times(run)
+    return network, {
+        "curve": read_validations(run),
+        "step_seconds": times["median"],
+        "training_seconds": None if times["seconds"] is None else times["seconds"] * cell.steps,
+    }
+
+
+def _prune(run: Path) -> None:
+    """Removes all checkpoints but the last, from which a longer list of test sets can be evaluated."""
+    last, _ = last_complete(run / "training_states")
+    for state in (run / "training_states").glob("*.state"):
+        if last is not None and state != last:
+            state.unlink()
+            network_of(state).unlink(missing_ok=True)
+
+
+def _end_with_parent() -> None:
+    def wait() -> None:
+        while os.read(0, 4096):  # not sys.stdin, whose lock this thread would hold while Python ends
+            pass
+        os._exit(FAILED)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the process; its log says what went wrong."""
+    _end_with_parent()
+    store, path = Store(Path(argv[0])), Path(argv[1])
+    cell = Cell.model_validate_json(path.read_text(encoding="utf-8"))
+    torch.set_num_threads(cell.threads)
+    try:
+        return do_cell(cell, store)
+    except LMBError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
