@@ -4,6 +4,7 @@
 from .convert import convert as convert
 from .errors import LMBError as LMBError
 from .errors import RecipeError as RecipeError
+from .export import export_onnx as export_onnx
 from .recipe import Recipe as Recipe
 from .report import summary as summary
 from .rewrite import binarize as binarize

@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packed networks under torch.export and AOTInductor, with dynamic height and width."""
+"""Packed networks under torch.export, AOTInductor and ONNX, with dynamic height and width."""
 
+import sys
+
+import onnx
+import onnxruntime
 import pytest
 import torch
+from helpers import recipe, small_net
+from torch import nn
 from torch.export import Dim
 
 import lmb_quant as lmb
+from lmb_quant import LMBError
 from lmb_quant.archs import LMBVDSR, LMBSRResNet
 
 pytestmark = pytest.mark.filterwarnings(  # torch's own, on saving and loading an exported program
@@ -18,12 +25,15 @@ NETS = {
 }
 
 
-def exported(name):
-    net = NETS[name]()
+def packed_form(net):
     with torch.no_grad():
         for p in net.parameters():
             p.add_(torch.randn_like(p) * 0.1)
-    packed = lmb.convert(net)
+    return lmb.convert(net)
+
+
+def exported(name):
+    packed = packed_form(NETS[name]())
     return packed, torch.export.export(packed, (torch.rand(1, 3, 14, 11),), dynamic_shapes=SIZES)
 
 
@@ -42,3 +52,74 @@ def test_aot_inductor_makes_a_package_that_runs_without_the_python_model(tmp_pat
     path = torch._inductor.aoti_compile_and_package(program, package_path=str(tmp_path / "net.pt2"))
     x = torch.rand(1, 3, 20, 9)
     torch.testing.assert_close(torch._inductor.aoti_load_package(path)(x), packed(x))
+
+
+def run_onnx(path, x):
+    (y,) = onnxruntime.InferenceSession(path).run(None, {"image": x.numpy()})
+    return torch.from_numpy(y)
+
+
+def assert_mostly_close(actual, expected):
+    """A value within rounding of its threshold may fall to the other side behind another float convolution."""
+    assert actual.shape == expected.shape
+    assert ((actual - expected).abs() > 1e-4 * expected.abs().max()).double().mean() < 0.02
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_onnx_runs_whole_networks_at_other_sizes(name, tmp_path):
+    packed = packed_form(NETS[name]())
+    lmb.export_onnx(packed, tmp_path / "net.onnx", (2, 3, 14, 11))
+    x = torch.rand(3, 3, 20, 9)
+    assert_mostly_close(run_onnx(tmp_path / "net.onnx", x), packed(x))
+    assert torch.equal(packed(x), packed(x.clone())), "the export changed the network"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"activation": {"window": 5}},
+        {"activation": {"window": "global"}, "unit": {"act": "prelu"}},
+        {"activation": {"shift": "channel"}, "unit": {"skip": "none", "act": "none"}},
+        {"activation": {"binarizer": "sign"}, "unit": {"norm": "batch"}},
+        {"activation": {"binarizer": "rsign"}},
+    ],
+    ids=str,
+)
+def test_onnx_computes_every_threshold_and_act(changes, tmp_path):
+    packed = packed_form(lmb.binarize(small_net(), recipe(**changes, ignore=[])))
+    lmb.export_onnx(packed, tmp_path / "net.onnx")
+    x = torch.rand(1, 3, 13, 18)
+    torch.testing.assert_close(run_onnx(tmp_path / "net.onnx", x), packed(x))
+
+
+def test_onnx_strides_groups_and_uneven_padding(tmp_path):
+    net = nn.Sequential(nn.Conv2d(6, 12, 3, 2, (1, 0), groups=3), nn.Conv2d(12, 9, (1, 3), padding="same", dilation=2))
+    packed = packed_form(lmb.binarize(net, recipe(ignore=[], unit={"skip": "none"})))
+    lmb.export_onnx(packed, tmp_path / "net.onnx", (1, 6, 20, 20))
+    x = torch.rand(1, 6, 15, 22)
+    torch.testing.assert_close(run_onnx(tmp_path / "net.onnx", x), packed(x))
+
+
+def test_an_onnx_file_holds_packed_weights_and_no_traces(tmp_path):
+    packed = packed_form(lmb.binarize(small_net(), "lmb"))
+    lmb.export_onnx(packed, tmp_path / "net.onnx")
+    model = onnx.load(tmp_path / "net.onnx")
+    stored = {t.name: (t.data_type, list(t.dims)) for t in model.graph.initializer}
+    assert stored["2.weight_packed"] == (onnx.TensorProto.UINT8, [8, 9])
+    assert not any(dims == [8, 8, 3, 3] for _, dims in stored.values())
+    assert b"test_export" not in (tmp_path / "net.onnx").read_bytes()
+
+
+def test_what_onnx_refuses(tmp_path, monkeypatch):
+    with pytest.raises(LMBError, match=r"no packed layer.*convert"):
+        lmb.export_onnx(small_net(), tmp_path / "net.onnx")
+    packed = packed_form(lmb.binarize(small_net(), "lmb"))
+    with pytest.raises(LMBError, match="folder"):
+        lmb.export_onnx(packed, tmp_path / "none" / "net.onnx")
+    (tmp_path / "net.onnx").write_text("mine")
+    with pytest.raises(LMBError, match="input_size"):
+        lmb.export_onnx(packed, tmp_path / "net.onnx", (1, 4, 8, 8))
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(LMBError, match=r"lmb-quant\[onnx\]"):
+        lmb.export_onnx(packed, tmp_path / "net.onnx")
+    assert [(f.name, f.read_text()) for f in tmp_path.iterdir()] == [("net.onnx", "mine")]

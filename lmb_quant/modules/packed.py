@@ -225,8 +225,9 @@ class PackedBinaryConv2d(nn.Module):
                 "the packed form is for inference only, and its input asks for a gradient. Use torch.no_grad(), or "
                 "train the form that convert() was given."
             )
-        run = binary_conv2d_ if overwrite and self.config.keeps_shape else binary_conv2d
-        return run(input, self._arguments())
+        if overwrite and self.config.keeps_shape and not torch.onnx.is_in_onnx_export():  # ONNX overwrites nothing
+            return binary_conv2d_(input, self._arguments())
+        return binary_conv2d(input, self._arguments())
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         kept = {name: value for name, value in self._buffers.items() if value is not None}

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""export_onnx(): packed networks as ONNX files of standard operators, the weights still packed."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lmb_quant.errors import LMBError
+from lmb_quant.modules import packed_convs
+from lmb_quant.ops.local_mean.reference import TIE_MARGIN
+
+_OPSET = 20
+_INT64_MAX = 2**63 - 1
+
+
+def export_onnx(model: nn.Module, path: str | Path, input_size: tuple[int, int, int, int] = (1, 3, 64, 64)) -> None:
+    """Writes a packed network as an ONNX file (opset 20) that any ONNX runtime runs; batch, height and width are free.
+
+    The weights stay packed in the file and are unpacked by standard operators when it is loaded: the file is small,
+    the speed that of a float convolution. :func:`lmb_quant.load` is the fast road. Bits are those of the packed form;
+    values are equal to float32 rounding.
+
+    Args:
+        model: What :func:`lmb_quant.convert` or :func:`lmb_quant.load` returned, on the CPU.
+        path: The file; an existing one is replaced once the new one is complete.
+        input_size: An input ``(N, C, H, W)`` that the network takes, to trace it with.
+
+    Raises:
+        LMBError: If the network is not packed or does not run on ``input_size``, packages are missing, the folder does
+            not exist, or the exporter fails.
+    """
+    path = Path(path)
+    if not any(packed_convs(model)):
+        raise LMBError("model: it has no packed layer. Use convert() first; torch.onnx.export takes float networks.")
+    if not path.parent.is_dir():
+        raise LMBError(f"path: {str(path)!r}: its folder does not exist.")
+    try:
+        import onnxscript  # noqa: F401 - the exporter needs it; it is optional
+    except ImportError as error:
+        raise LMBError(f"ONNX needs packages: {error}. To install them: pip install 'lmb-quant[onnx]'.") from error
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    x = torch.rand(input_size)
+    try:
+        model(x)
+    except (LMBError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise LMBError(f"input_size: the model does not run on {input_size!r}: {reason}") from error
+    axes = {axis: torch.export.Dim.DYNAMIC for axis in (0, 2, 3) if input_size[axis] > 1}  # 1 would be taken as fixed
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")  # the exporter's own
+            program = torch.onnx.export(
+                model,
+                (x,),
+                dynamo=True,
+                opset_version=_OPSET,
+                dynamic_shapes=(axes,),
+                input_names=["image"],
+                output_names=["upscaled"],
+                custom_translation_table={torch.ops.lmb_quant.binary_conv2d.default: _binary_conv2d},
+                optimize=False,  # it would fold the unpacking, and store float32
+                verbose=False,
+            )
+        assert program is not None
+        for part in (*program.model.graph.all_nodes(), *program.model.graph.initializers.values()):
+            part.metadata_props.clear()  # stack traces: nine tenths of the file, and they name the user's paths
+        program.save(str(partial))
+        partial.replace(path)
+    except torch.onnx.errors.OnnxExporterError as error:
+        raise LMBError(f"model: it cannot be exported: {error.__cause__ or error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _binary_conv2d(
+    x: Any,
+    weight_packed: Any,
+    weight_scale: Any,
+    bias: Any,
+    shift: Any,
+    slope: Any,
+    gamma: Any,
+    zeta: Any,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    threshold: str,
+    window: int,
+    act: str,
+    skip: bool,
+) -> Any:
+    """ops/binary_conv2d/reference.py, in ONNX's operators."""
+    from onnxscript import opset20 as op
+
+    def per_channel(values: Any) -> Any:
+        return op.Reshape(values, _ints(1, -1, 1, 1))
+
+    inputs = int(x.shape[1])
+    signs = _pm1(op, _input_bits(op, x, threshold, window, None if shift is None else per_channel(shift)))
+    weight = _pm1(op, _unpacked(op, weight_packed, inputs // groups, kernel_size))
+    y = op.Conv(
+        signs, weight, group=groups, strides=list(stride), pads=list(padding), dilations=list(dilation),
+        kernel_shape=list(kernel_size),
+    )  # fmt: skip
+    y = op.Mul(y, per_channel(weight_scale))
+    if bias is not None:
+        y = op.Add(y, per_channel(bias))
+    if act == "relu":
+        y = op.Relu(y)
+    if act == "prelu":
+        y = op.Where(op.Greater(y, _float(0)), y, op.Mul(y, per_channel(slope)))
+    if act == "rprelu":
+        moved = op.Sub(y, per_channel(gamma))
+        positive = op.Greater(y, per_channel(gamma))
+        y = op.Add(op.Where(positive, moved, op.Mul(per_channel(slope), moved)), per_channel(zeta))
+    return op.Add(y, x) if skip else y
+
+
+def _pm1(op: Any, bits: Any) -> Any:
+    return op.Where(bits, _float(1), _float(-1))
+
+
+def _unpacked(op: Any, packed: Any, inputs: int, kernel_size: Sequence[int]) -> Any:
+    masks = torch.tensor([1 << i for i in range(8)], dtype=torch.uint8).view(1, 1, 8)
+    bits = op.BitwiseAnd(op.Unsqueeze(packed, _ints(2)), _constant(masks))
+    bits = op.Reshape(op.Cast(bits, to=9), _ints(0, *kernel_size, -1))  # 9: bool
+    return op.Transpose(op.Slice(bits, _ints(0), _ints(inputs), _ints(3)), perm=[0, 3, 1, 2])
+
+
+def _input_bits(op: Any, x: Any, threshold: str, window: int, shift: Any) -> Any:
+    value = x if shift is None else op.Sub(x, shift)
+    if threshold in ("none", "channel"):
+        return op.GreaterOrEqual(value, _float(0))
+    if threshold == "local":
+        frame = op.Concat(_ints(1, 1), op.Shape(x, start=2), axis=0)
+        total, count = _window_sum(op, x, window), _window_sum(op, op.Expand(_float(1), frame), window)
+    else:
+        mean = op.ReduceMean(op.Cast(x, to=11), _ints(2, 3), keepdims=1)  # 11: double
+        total, count = op.Cast(mean, to=1), _float(1)
+    scaled = op.Mul(count, value)
+    margin = op.Mul(op.Add(op.Abs(scaled), op.Abs(total)), _float(-TIE_MARGIN))
+    return op.GreaterOrEqual(op.Sub(scaled, total), margin)
+
+
+def _window_sum(op: Any, x: Any, window: int) -> Any:
+    """Columns top to bottom, then left to right: the order of the additions is part of the definition."""
+    half = window // 2
+    for axis in (2, 3):
+        padded = op.Pad(x, _ints(half, half), _float(0), _ints(axis))
+        for i in range(window):
+            end = i - window + 1 or _INT64_MAX
+            part = op.Slice(padded, _ints(i), _ints(end), _ints(axis))
+            x = op.Add(x, part) if i else part
+    return x
+
+
+def _constant(values: Tensor) -> Any:
+    import onnx
+    from onnxscript import opset20 as op
+
+    return op.Constant(value=onnx.numpy_helper.from_array(values.numpy()))
+
+
+def _ints(*values: int) -> Any:
+    return _constant(torch.tensor(values, dtype=torch.int64))
+
+
+def _float(value: float) -> Any:
+    return _constant(torch.tensor(value, dtype=torch.float32))
