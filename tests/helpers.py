@@ -4,15 +4,21 @@
 import copy
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
 from lmb_quant import Recipe
 from lmb_quant.modules import BinaryConv2d, LayerConfig
+
+needs_compiler = pytest.mark.skipif(
+    not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))), reason="TorchInductor needs a C++ compiler"
+)
 
 
 def conv(inputs, outputs, kernel=3, **options):

@@ -3,7 +3,7 @@
 
 import pytest
 import torch
-from helpers import assert_same_state, recipe, small_net, state_of
+from helpers import assert_same_state, needs_compiler, recipe, small_net, state_of
 from torch import nn
 
 import lmb_quant as lmb
@@ -90,7 +90,7 @@ def test_the_networks_skip_keeps_its_source_where_layers_have_none():
     torch.testing.assert_close(layers.body(x.clone(), overwrite=True), expected)
 
 
-@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=needs_compiler)])
 def test_compile(backend):
     packed = lmb.convert(trained("srresnet"))
     compiled = torch.compile(packed, fullgraph=True, dynamic=True, backend=backend)

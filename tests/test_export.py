@@ -7,7 +7,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from helpers import recipe, small_net
+from helpers import needs_compiler, recipe, small_net
 from torch import nn
 from torch.export import Dim
 
@@ -47,6 +47,7 @@ def test_an_exported_network_is_saved_loaded_and_runs_at_other_sizes(name, tmp_p
     assert "lmb_quant" in kept, "the operator was decomposed"
 
 
+@needs_compiler
 def test_aot_inductor_makes_a_package_that_runs_without_the_python_model(tmp_path):
     packed, program = exported("srresnet")
     path = torch._inductor.aoti_compile_and_package(program, package_path=str(tmp_path / "net.pt2"))
