@@ -9,6 +9,7 @@ from .recipe import Recipe as Recipe
 from .report import summary as summary
 from .rewrite import binarize as binarize
 from .rewrite import plan as plan
+from .rewrite import recipe_of as recipe_of
 from .serialize import load as load
 from .serialize import save as save
 

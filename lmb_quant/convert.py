@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 import torch
 from torch import nn
 
 from lmb_quant.errors import LMBError
 from lmb_quant.modules import BinaryConv2d, PackedBinaryConv2d, packed_convs
+from lmb_quant.rewrite import recipe_of, remember_recipe
 
 
 def convert(model: nn.Module, inplace: bool = False) -> nn.Module:
@@ -41,6 +43,13 @@ def convert(model: nn.Module, inplace: bool = False) -> nn.Module:
                 raise LMBError(f"layer {name!r}: {error}") from None
     if not packed and not any(packed_convs(model)):
         raise LMBError("model: it has no binary convolution to pack. Use binarize() first.")
+    recipe = recipe_of(model)
+    if packed and recipe is not None and recipe.others:
+        warnings.warn(
+            "the recipe's others are left float here: quantize_(model, to_torchao(recipe, model, step='convert'), "
+            "filter_fn=None) packs and applies them, with lmb_quant.integrations.torchao.to_torchao",
+            stacklevel=2,
+        )
     if not inplace:  # the packed layers take the place of the training forms in the copy
         memo: dict[int, object] = {id(module): new for module, new in packed.items()}
         model = copy.deepcopy(model, memo)
@@ -51,6 +60,7 @@ def convert(model: nn.Module, inplace: bool = False) -> nn.Module:
             for child, module in parent._modules.items():
                 if module in packed:
                     setattr(parent, child, packed[module])
+    remember_recipe(model, recipe)
     return ready(model)
 
 

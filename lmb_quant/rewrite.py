@@ -17,12 +17,13 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import ParametrizationList
 
 from lmb_quant.errors import LMBError, RecipeError, unknown_name
-from lmb_quant.modules import BinaryConv2d, LayerConfig
+from lmb_quant.modules import BinaryConv2d, LayerConfig, binary_convs, packed_convs
 from lmb_quant.recipe import Override, Recipe, Scheme
 from lmb_quant.structure import Structure, find_structure
 from lmb_quant.table import render
 
 RecipeLike = Recipe | Mapping[str, Any] | str | Path
+_RECIPE = "_lmb_recipe"
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,8 @@ def binarize(model: nn.Module, recipe: RecipeLike, *, input_size: tuple[int, ...
     modules = dict(model.named_modules(remove_duplicate=False))
     planned = plan(model, recipe, input_size=input_size)
     warn_about(planned, modules)
+    was_float = not any(binary_convs(model)) and not any(packed_convs(model))
+    applied = recipe if was_float or recipe_of(model) == recipe else None
     for layer in planned.binary:
         conv = modules[layer.name]
         if isinstance(conv, BinaryConv2d):
@@ -153,10 +156,37 @@ def binarize(model: nn.Module, recipe: RecipeLike, *, input_size: tuple[int, ...
         new = BinaryConv2d.from_float(conv, layer.config)
         for name in layer.names:
             if not name:
+                remember_recipe(new, applied)
                 return new
             parent, _, child = name.rpartition(".")
             setattr(modules[parent], child, new)
+    remember_recipe(model, applied)
     return model
+
+
+def recipe_of(model: nn.Module) -> Recipe | None:
+    """The recipe that made a network binary; it outlives a deep copy, convert(), save() and load().
+
+    Args:
+        model: What :func:`binarize`, ``convert``, ``load`` returned, or ``quantize_`` rewrote by a recipe.
+
+    Returns:
+        An equal recipe, or None where it is unknown: a float network, layers made binary one by one, by two recipes,
+        or in a part of the network only.
+
+    Example:
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 3, 3))
+        >>> recipe_of(binarize(net, "lmb")).metadata.name
+        'lmb'
+    """
+    data = vars(model).get(_RECIPE)
+    return None if data is None else Recipe.load(data)
+
+
+def remember_recipe(model: nn.Module, recipe: Recipe | None) -> None:
+    """Notes on a network the recipe that :func:`recipe_of` returns: a plain attribute, no part of the state dict."""
+    vars(model)[_RECIPE] = None if recipe is None else recipe.to_dict()
 
 
 def why_not_binary(module: nn.Module) -> str | None:
