@@ -62,5 +62,7 @@ def _fields(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str
 
 def _values(node: dict[str, Any]) -> dict[str, Any]:
     """The schema of a mapping's values where its keys are free."""
-    values = node.get("additionalProperties")
-    return values if isinstance(values, dict) else {}
+    for values in (*node.get("patternProperties", {}).values(), node.get("additionalProperties")):
+        if isinstance(values, dict):
+            return values
+    return {}

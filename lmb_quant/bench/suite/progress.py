@@ -18,10 +18,17 @@ from .store import Store
 
 
 def steps_done(cell: Cell, store: Store) -> int:
-    """Training steps of a cell that are known to be done; those since the last checkpoint are lost in a kill."""
+    """Training steps of a cell that need not be done again: those before its last checkpoint."""
     if store.result(cell) is not None:
         return cell.steps
-    return int(read_step_times(store.work(cell) / "experiments" / RUN).get("iter", 0))
+    states = (store.work(cell) / "experiments" / RUN / "training_states").glob("*.state")
+    return max((int(path.stem) for path in states if path.stem.isdigit()), default=0)
+
+
+def steps_now(cell: Cell, store: Store) -> int:
+    """Training steps that a cell in work has done, as of a second ago."""
+    times = read_step_times(store.work(cell) / "experiments" / RUN)
+    return max(steps_done(cell, store), int(times.get("iter", 0)))
 
 
 class RunProgress:
@@ -58,7 +65,7 @@ class RunProgress:
             if self.store.work(cell).exists() and self.store.is_locked(cell):
                 if cell.key not in self._bars:
                     self._bars[cell.key] = self._progress.add_task(f"  {cell.name}", total=cell.steps)
-                self._progress.update(self._bars[cell.key], completed=steps_done(cell, self.store))
+                self._progress.update(self._bars[cell.key], completed=steps_now(cell, self.store))
             elif cell.key in self._bars:
                 self._progress.remove_task(self._bars.pop(cell.key))
         self._progress.update(self._all, completed=self._done(), description=self._label())
@@ -69,7 +76,7 @@ class RunProgress:
         self.console.print(f"[{self.ended_count}/{self.total}] {cell.name}: {text}", soft_wrap=True, markup=False)
 
     def _done(self) -> int:
-        return sum(steps_done(cell, self.store) for cell in self.cells)
+        return sum(steps_now(cell, self.store) for cell in self.cells)
 
     def _label(self) -> str:
         return f"{self.ended_count}/{self.total} cells, steps"
