@@ -7,6 +7,7 @@ import pkgutil
 from ._base import ActivationBinarizer as ActivationBinarizer
 from ._base import Golden as Golden
 from ._base import WeightBinarizer as WeightBinarizer
+from ._base import set_progress as set_progress
 from ._registry import activation_binarizer as activation_binarizer
 from ._registry import activation_binarizers as activation_binarizers
 from ._registry import make_activation as make_activation

@@ -83,6 +83,7 @@ class LocalMean(ActivationBinarizer):
             surrogate=self.surrogate,
             detach_threshold=self.detach_threshold,
             normalize=self.normalize,
+            progress=self.progress,
         )
 
     def packed_threshold(self) -> Threshold:

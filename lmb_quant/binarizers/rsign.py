@@ -48,7 +48,7 @@ class RSign(ActivationBinarizer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Binarises ``(N, C, H, W)``."""
-        return surrogate_sign(x - self.threshold.to(x.dtype).view(1, -1, 1, 1), self.surrogate)
+        return surrogate_sign(x - self.threshold.to(x.dtype).view(1, -1, 1, 1), self.surrogate, self.progress)
 
     def packed_threshold(self) -> Threshold:
         """The comparison as data: with t."""

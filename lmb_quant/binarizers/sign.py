@@ -39,7 +39,7 @@ class Sign(ActivationBinarizer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Binarises ``(N, C, H, W)``."""
-        return surrogate_sign(x, self.surrogate)
+        return surrogate_sign(x, self.surrogate, self.progress)
 
     def packed_threshold(self) -> Threshold:
         """The comparison as data: with zero."""

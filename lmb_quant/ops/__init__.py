@@ -18,4 +18,5 @@ from .threshold import THRESHOLDS as THRESHOLDS
 from .threshold import Threshold as Threshold
 from .weight_scale import WEIGHT_SCALES as WEIGHT_SCALES
 from .weight_scale import check_weight_scale as check_weight_scale
+from .weight_scale import register_weight_scale as register_weight_scale
 from .weight_scale import weight_scale as weight_scale

@@ -35,16 +35,16 @@ def sign_pm1(x: Tensor) -> Tensor:
 
 class _SurrogateSign(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, u: Tensor, surrogate: str) -> Tensor:
-        ctx.save_for_backward(u)
+    def forward(ctx: Any, u: Tensor, surrogate: str, progress: Tensor | None) -> Tensor:
+        ctx.save_for_backward(u, progress)
         ctx.surrogate = surrogate
         return sign_pm1(u)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (u,) = ctx.saved_tensors
-        return grad * surrogate_derivative(u, ctx.surrogate), None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        u, progress = ctx.saved_tensors
+        return grad * surrogate_derivative(u, ctx.surrogate, progress), None, None
 
 
 class _TriangleSign(torch.autograd.Function):
@@ -60,12 +60,13 @@ class _TriangleSign(torch.autograd.Function):
         return grad * (2 / width) * (1 - weight.abs() / width).clamp_(min=0), None
 
 
-def surrogate_sign(u: Tensor, surrogate: str) -> Tensor:
+def surrogate_sign(u: Tensor, surrogate: str, progress: Tensor | None = None) -> Tensor:
     """Sign forward, surrogate derivative backward: ``y = sign(u); dy/du := g(u)``.
 
     Args:
         u: Any shape, floating point.
         surrogate: A name known to :func:`surrogate_derivative`.
+        progress: As there.
 
     Returns:
         Exactly -1 or +1, same shape and dtype. Differentiable once.
@@ -73,7 +74,7 @@ def surrogate_sign(u: Tensor, surrogate: str) -> Tensor:
     Raises:
         LMBError: If ``surrogate`` is unknown.
     """
-    return _SurrogateSign.apply(u, check_surrogate(surrogate))  # type: ignore[no-untyped-call]
+    return _SurrogateSign.apply(u, check_surrogate(surrogate), progress)  # type: ignore[no-untyped-call]
 
 
 def triangle_sign(weight: Tensor, width: Tensor) -> Tensor:

@@ -30,6 +30,28 @@ WEIGHT_SCALES: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+def register_weight_scale(
+    name: str,
+) -> Callable[[Callable[[Tensor], Tensor]], Callable[[Tensor], Tensor]]:
+    """Adds a weight scale under its recipe word, from the file of the binariser that it belongs to.
+
+    Args:
+        name: The word in ``weight: {scale: ...}``. The decorated function maps ``(O, I, Kh, Kw)`` to ``(O,)``, same
+            dtype, and its docstring gives the source.
+
+    Raises:
+        LMBError: If the name is taken.
+    """
+
+    def add(scale: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        if name in WEIGHT_SCALES:
+            raise LMBError(f"weight scale name {name!r} is already taken by {WEIGHT_SCALES[name].__qualname__}.")
+        WEIGHT_SCALES[name] = scale
+        return scale
+
+    return add
+
+
 def check_weight_scale(name: str) -> str:
     """Returns ``name`` if it is a weight scale.
 
@@ -51,6 +73,8 @@ def weight_scale(weight: Tensor, name: str) -> Tensor:
     ``layer_mean``   mean of abs(W) over the layer  DoReFa-Net, arXiv 1606.06160, eq. 7
     ``one``          1                              BNN, arXiv 1602.02830
     ================ ============================== =====================================
+
+    Binarisers add more: ``bit_shift`` (``lmb_quant/binarizers/libra.py``).
 
     Args:
         weight: ``(O, I, Kh, Kw)``, floating point.

@@ -3,11 +3,12 @@
 
 import pytest
 import torch
-from helpers import assert_pm1, conv
+from helpers import assert_pm1, conv, recipe, small_net
 
+import lmb_quant as lmb
 from lmb_quant import LMBError
-from lmb_quant.binarizers import make_activation, make_weight
-from lmb_quant.ops import local_mean_sign
+from lmb_quant.binarizers import ActivationBinarizer, WeightBinarizer, make_activation, make_weight, set_progress
+from lmb_quant.ops import SURROGATES, local_mean_sign, weight_scale
 
 
 @pytest.mark.parametrize("window", [1, 3, 5, 7, 9, 15, "global"])
@@ -97,6 +98,55 @@ def test_kappa_narrows_the_triangle_and_stays_out_of_the_state():
     assert binarizer.get_options()["kappa"] == 2
 
 
-@pytest.mark.parametrize("surrogate", ["ste", "identity", "approx_sign", "tanh"])
-def test_fixed_weight_surrogates_have_no_kappa(surrogate):
-    assert make_weight(conv(2, 2), "sign", {"surrogate": surrogate}).get_options() == {"surrogate": surrogate}
+@pytest.mark.parametrize("surrogate", SURROGATES)
+def test_only_the_adaptive_triangle_has_kappa(surrogate):
+    options = make_weight(conv(2, 2), "sign", {"surrogate": surrogate}).get_options()
+    assert options == {"surrogate": surrogate, "straight_through": "none"}
+
+
+@pytest.mark.parametrize("surrogate", ["identity", "ste", "adaptive_triangle"])
+@pytest.mark.parametrize("scale", ["channel_mean", "layer_mean"])
+def test_straight_through_takes_the_scale_out_of_the_gradient(surrogate, scale, dtype):
+    """d(alpha sign(w))/dw = g(w), and exactly the same bits."""
+    weight = (torch.randn(3, 2, 3, 3) * 0.5).to(dtype)
+    a, b = weight.clone().requires_grad_(), weight.clone().requires_grad_()
+    plain = make_weight(conv(2, 3), "sign", {"surrogate": surrogate})
+    through = make_weight(conv(2, 3), "sign", {"surrogate": surrogate, "straight_through": scale})
+    grad = torch.randn(3, 2, 3, 3).to(dtype)
+    plain(a).backward(grad)
+    y = through(b)
+    assert torch.equal(y, plain(weight))
+    (weight_scale(b, scale).view(-1, 1, 1, 1) * y).backward(grad)
+    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+    torch.testing.assert_close(b.grad, a.grad, rtol=tolerance, atol=tolerance)
+
+
+def test_straight_through_of_zeros_and_of_an_unknown_scale():
+    through = make_weight(conv(2, 3), "sign", {"surrogate": "ste", "straight_through": "channel_mean"})
+    weight = torch.zeros(3, 2, 3, 3, requires_grad=True)
+    (weight_scale(weight, "channel_mean").view(-1, 1, 1, 1) * through(weight)).sum().backward()
+    assert bool(weight.grad.isfinite().all())
+    with pytest.raises(LMBError, match=r"unknown weight scale 'chanel_mean'\. Did you mean 'channel_mean'\?"):
+        make_weight(conv(2, 2), "sign", {"straight_through": "chanel_mean"})
+
+
+def test_progress_reaches_every_binarizer_and_stays_out_of_the_state():
+    net = lmb.binarize(small_net(), recipe(activation={"surrogate": "ede"}, weight={"surrogate": "fda"}))
+    set_progress(net, 0.5)
+    binarizers = [part for part in net.modules() if isinstance(part, (ActivationBinarizer, WeightBinarizer))]
+    assert [part.progress.item() for part in binarizers] == [0.5] * 4
+    assert not any("progress" in key for key in net.state_dict())
+    for wrong in (-0.1, 1.1, float("nan")):
+        with pytest.raises(LMBError, match=r"progress: .* is not allowed"):
+            set_progress(net, wrong)
+
+
+@pytest.mark.parametrize("name", ["sign", "rsign", "local_mean"])
+def test_scheduled_surrogates_follow_the_progress(name):
+    binarizer, grads = make_activation(conv(3, 3), name, {"surrogate": "ede"}), []
+    for progress in (0.0, 1.0):
+        set_progress(binarizer, progress)
+        x = torch.randn(1, 3, 6, 6, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        (binarizer(x) * torch.arange(36.0).view(6, 6)).sum().backward()
+        grads.append(x.grad)
+    assert not torch.allclose(*grads)

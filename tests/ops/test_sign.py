@@ -20,7 +20,22 @@ KINKS = {
     "ste": {-1.001: 0, -1.0: 1, 0.0: 1, 1.0: 1, 1.001: 0, 1e4: 0},
     "identity": {-1e4: 1, 0.0: 1, 3.0: 1},
     "approx_sign": {-1.5: 0, -1.0: 0, -0.5: 1, -0.25: 1.5, 0.0: 2, 0.25: 1.5, 1.0: 0, 1e4: 0},
+    "triangle_half": {-1.0: 0, -0.5: 0, -0.25: 2, 0.0: 4, 0.125: 3, 0.5: 0, 1e4: 0},
     "tanh": {0.0: 1, math.atanh(0.5): 0.75, -math.atanh(0.5): 0.75, 1e4: 0},
+    # At the start: t = 1/1000, k = 1000
+    "ede": {0.0: 1, 1e3 * math.atanh(0.5): 0.75, -1e3 * math.atanh(0.5): 0.75, 1e4: 0},
+    # At the start: n = 9, ten cosines; their sum is sin(10 pi u) / sin(pi u / 2), at 0 twenty
+    "fda": {
+        0.0: 20,
+        0.05: 1 / math.sin(math.pi / 40),
+        -0.05: 1 / math.sin(math.pi / 40),
+        0.1: 0,
+        0.15: -1 / math.sin(3 * math.pi / 40),
+        0.5: 0,
+        1.0: 0,
+        1.5: 0,
+        -1e4: 0,
+    },
 }
 
 
@@ -66,10 +81,43 @@ def test_surrogate_sign_multiplies_the_gradient(name, dtype):
 
 
 def test_derivatives_integrate_to_the_step_they_replace():
-    """ste, approx_sign: the area is the sign's jump, 2; so is tanh's. The identity's is not finite."""
+    """The area is the sign's jump, 2. The identity's is not finite; EDE's is 2 k, k = 1 in the later half."""
     u = torch.linspace(-8, 8, 160001, dtype=torch.float64)
-    for name in ("ste", "approx_sign", "tanh"):
+    for name in ("ste", "approx_sign", "triangle_half", "tanh"):
         assert torch.trapezoid(surrogate_derivative(u, name), u).item() == pytest.approx(2, abs=1e-3)
+    for progress in (0.75, 0.9, 1.0):
+        assert torch.trapezoid(surrogate_derivative(u, "ede", progress), u).item() == pytest.approx(2, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("progress", "t", "k"), [(0, 0.001, 1000), (0.25, 0.01, 100), (0.5, 0.1, 10), (0.75, 1, 1), (1, 10, 1)]
+)
+def test_ede_schedule(progress, t, k):
+    """IR-Net, arXiv 1909.10788, section 3.3: t = T_min (T_max / T_min)^(i/N), 1e-3 to 1e1, k = max(1/t, 1)."""
+    u = torch.linspace(-3, 3, 13)
+    expected = k * t * (1 - np.tanh(t * u.double().numpy()) ** 2)
+    assert_close(surrogate_derivative(u, "ede", progress), expected)
+    assert_close(surrogate_derivative(u, "ede", torch.tensor(progress)), expected)
+
+
+@pytest.mark.parametrize(("progress", "n"), [(0.0, 9), (0.5, 14), (1.0, 18), (2 / 9, 11)])
+def test_fda_is_the_series_term_by_term(progress, n):
+    """FDA-BNN, arXiv 2103.00841: (4 / pi) sum_{i = 0..n} sin((2 i + 1) w t) / (2 i + 1), w = 2 pi / T, T = 4."""
+    u, w = np.linspace(-0.99, 0.99, 199), 2 * np.pi / 4
+    derivative = sum(4 * w / np.pi * np.cos((2 * i + 1) * w * u) for i in range(n + 1))
+    actual = surrogate_derivative(torch.from_numpy(u).float(), "fda", torch.tensor(progress))
+    assert_close(actual, derivative, 1e-4)
+    rise = 2 * 4 / np.pi * sum((-1) ** i / (2 * i + 1) for i in range(n + 1))  # of the series, from -1 to 1
+    fine = torch.linspace(-1, 1, 20001)
+    assert torch.trapezoid(surrogate_derivative(fine, "fda", progress), fine).item() == pytest.approx(rise, abs=1e-3)
+
+
+def test_surrogate_sign_passes_the_progress_on():
+    for name in ("ede", "fda"):
+        u = torch.linspace(-0.9, 0.9, 19).requires_grad_()
+        surrogate_sign(u, name, torch.tensor(0.8)).sum().backward()
+        assert torch.equal(u.grad, surrogate_derivative(u.detach(), name, 0.8))
+        assert not torch.equal(u.grad, surrogate_derivative(u.detach(), name))
 
 
 def test_triangle_sign_gradient():

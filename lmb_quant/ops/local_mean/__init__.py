@@ -114,7 +114,14 @@ def local_mean(x: Tensor, window: int | str) -> Tensor:
 class _LocalMeanSign(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, shift: Tensor | None, window: int, surrogate: str, detach: bool, normalize: str
+        ctx: Any,
+        x: Tensor,
+        shift: Tensor | None,
+        window: int,
+        surrogate: str,
+        detach: bool,
+        normalize: str,
+        progress: Tensor | None,
     ) -> Tensor:
         values = x.float()
         total, count = _total_and_count(values, window)
@@ -122,17 +129,17 @@ class _LocalMeanSign(torch.autograd.Function):
             values = values - shift.float().view(1, -1, 1, 1)
         tau = TIE_MARGIN * (count * values.abs() + total.abs())
         bits = count * values - total >= -tau
-        ctx.save_for_backward(values - total / count, count)
+        ctx.save_for_backward(values - total / count, count, progress)
         ctx.window, ctx.surrogate, ctx.detach, ctx.normalize = window, surrogate, detach, normalize
         return pm1(bits, x.dtype)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None, None, None]:
-        u, count = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None, None, None, None]:
+        u, count, progress = ctx.saved_tensors
         if ctx.normalize == "map":
             u = u / (2 * u.abs().mean(dim=(2, 3), keepdim=True)).clamp(min=torch.finfo(u.dtype).tiny)
-        through_value = grad.float() * surrogate_derivative(u, ctx.surrogate)
+        through_value = grad.float() * surrogate_derivative(u, ctx.surrogate, progress)
         grad_shift = -through_value.sum(dim=(0, 2, 3)) if ctx.needs_input_grad[1] else None
         if ctx.detach:
             grad_x = through_value
@@ -140,7 +147,7 @@ class _LocalMeanSign(torch.autograd.Function):
             grad_x = through_value - through_value.mean(dim=(2, 3), keepdim=True)
         else:  # the box sum with zeros outside is its own transpose
             grad_x = through_value - window_sum(through_value / count, ctx.window)[0]
-        return grad_x.to(grad.dtype), grad_shift, None, None, None, None
+        return grad_x.to(grad.dtype), grad_shift, None, None, None, None, None
 
 
 def local_mean_sign(
@@ -151,6 +158,7 @@ def local_mean_sign(
     surrogate: str = "approx_sign",
     detach_threshold: bool = False,
     normalize: str = "none",
+    progress: Tensor | None = None,
 ) -> Tensor:
     r"""Compares each value with the mean of the values around it.
 
@@ -170,6 +178,7 @@ def local_mean_sign(
         surrogate: g; a name known to :func:`lmb_quant.ops.surrogate_derivative`.
         detach_threshold: Drops the second term of the gradient.
         normalize: ``"none"``, or ``"map"``: g is evaluated at u divided by twice its mean magnitude per map.
+        progress: As in :func:`lmb_quant.ops.surrogate_derivative`.
 
     Returns:
         Exactly -1 or +1, shape and dtype of ``x``. Differentiable once.
@@ -182,5 +191,11 @@ def local_mean_sign(
         project's choice.
     """
     return _LocalMeanSign.apply(  # type: ignore[no-untyped-call]
-        x, shift, check_window(window), check_surrogate(surrogate), detach_threshold, check_normalize(normalize)
+        x,
+        shift,
+        check_window(window),
+        check_surrogate(surrogate),
+        detach_threshold,
+        check_normalize(normalize),
+        progress,
     )
