@@ -36,8 +36,34 @@ class RPReLU(nn.Module):
         return F.prelu(x - gamma.view(1, -1, 1, 1), beta) + zeta.view(1, -1, 1, 1)
 
 
+class Maxout(nn.Module):
+    """Learned slopes, per channel, on both sides of zero.
+
+    ``y = positive max(x, 0) + negative min(x, 0)``; at first positive = 1, negative = 0.25.
+
+    Args:
+        channels: C of the input ``(N, C, H, W)``.
+
+    Source:
+        AdaBin, arXiv 2208.08084, with the initial values of its code.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.positive = nn.Parameter(torch.ones(channels))
+        self.negative = nn.Parameter(torch.full((channels,), 0.25))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps ``(N, C, H, W)`` to the same shape and dtype."""
+        positive, negative = (p.to(x.dtype).view(1, -1, 1, 1) for p in (self.positive, self.negative))
+        return positive * x.clamp(min=0) + negative * x.clamp(max=0)
+
+
 ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
     "none": lambda channels: nn.Identity(),
+    "identity": lambda channels: nn.LeakyReLU(1.0),  # y = x, yet the unit's own act: the network adds no other
+    "hardtanh": lambda channels: nn.Hardtanh(),
+    "maxout": Maxout,
     "prelu": nn.PReLU,
     "rprelu": RPReLU,
 }

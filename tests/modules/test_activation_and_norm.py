@@ -26,6 +26,22 @@ def test_rprelu_starts_as_leaky_relu():
     assert torch.equal(RPReLU(2)(x), nn.functional.leaky_relu(x, 0.25))
 
 
+def test_maxout_against_the_formula():
+    act, x = make_act("maxout", 3), torch.randn(2, 3, 4, 5)
+    assert torch.equal(act(x), nn.functional.leaky_relu(x, 0.25))  # at first
+    for parameter in act.parameters():
+        nn.init.normal_(parameter)
+    a, b = (p.detach().double().numpy()[:, None, None] for p in (act.positive, act.negative))
+    u = x.double().numpy()
+    assert_close(act(x), a * np.maximum(u, 0) - b * np.maximum(-u, 0))
+
+
+def test_identity_is_an_act_of_its_own():
+    x = torch.randn(2, 3, 4, 4)
+    assert torch.equal(make_act("identity", 3)(x), x)
+    assert not isinstance(make_act("identity", 3), nn.Identity)  # else the network would add its own
+
+
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_every_act_keeps_shape_and_dtype(name, dtype):
     x = torch.randn(2, 3, 4, 4).to(dtype)

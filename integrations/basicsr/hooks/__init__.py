@@ -22,8 +22,9 @@ from .mixed_precision import MixedPrecision
 from .nan_guard import NanGuard
 from .progress_bar import ProgressBar
 from .step_times import StepTimes
+from .training_progress import TrainingProgress
 
-_ALWAYS: tuple[type[Hook], ...] = (NanGuard, ProgressBar)
+_ALWAYS: tuple[type[Hook], ...] = (NanGuard, ProgressBar, TrainingProgress)
 HOOKS: Mapping[str, type[Hook]] = MappingProxyType(
     {
         hook.__name__: hook
