@@ -145,8 +145,7 @@ def binarize(model: nn.Module, recipe: RecipeLike, *, input_size: tuple[int, ...
     modules = dict(model.named_modules(remove_duplicate=False))
     planned = plan(model, recipe, input_size=input_size)
     warn_about(planned, modules)
-    was_float = not any(binary_convs(model)) and not any(packed_convs(model))
-    applied = recipe if was_float or recipe_of(model) == recipe else None
+    applied = recipe_after(model, recipe)
     for layer in planned.binary:
         conv = modules[layer.name]
         if isinstance(conv, BinaryConv2d):
@@ -182,6 +181,18 @@ def recipe_of(model: nn.Module) -> Recipe | None:
     """
     data = vars(model).get(_RECIPE)
     return None if data is None else Recipe.load(data)
+
+
+def recipe_after(model: nn.Module, recipe: Recipe) -> Recipe | None:
+    """The recipe that a network has once this one is applied: None where something else made it binary before.
+
+    ``others`` are not compared: they leave binary layers alone.
+    """
+    before = recipe_of(model)
+    if before is None:
+        was_float = not any(binary_convs(model)) and not any(packed_convs(model))
+        return recipe if was_float else None
+    return recipe if before.model_copy(update={"others": recipe.others}) == recipe else None
 
 
 def remember_recipe(model: nn.Module, recipe: Recipe | None) -> None:

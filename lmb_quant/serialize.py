@@ -3,62 +3,89 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lmb_quant import archs
 from lmb_quant.convert import ready
-from lmb_quant.errors import LMBError, unknown_name
+from lmb_quant.errors import LMBError
 from lmb_quant.modules import BinaryConv2d, PackedBinaryConv2d, PackedConfig
+from lmb_quant.packed_file import (
+    ARCHS,
+    DTYPES,
+    KEY,
+    Arch,
+    Encoded,
+    Header,
+    build,
+    check_aliases,
+    check_parts,
+    check_places,
+    check_tail_bits,
+    checksum,
+    codec_for,
+    codec_named,
+    from_text,
+    join_names,
+    other_parts,
+    package_version,
+    packed_parts,
+    read_configs,
+    to_text,
+)
+from lmb_quant.recipe import Recipe
+from lmb_quant.rewrite import recipe_of, remember_recipe
 
-FORMAT_VERSION = 1
-_KEY = "lmb_quant"
 _MAX_HEADER = 16 << 20
-_MAX_COUNT = 1 << 16
-_ARCHS: dict[str, type[nn.Module]] = {"LMBSRResNet": archs.LMBSRResNet, "LMBVDSR": archs.LMBVDSR}
-_DTYPES = {"U8": torch.uint8, "I64": torch.int64, "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32,
-           "F64": torch.float64, "I32": torch.int32, "BOOL": torch.bool}  # fmt: skip
 
 
 def save(model: nn.Module, path: str | Path) -> None:
-    """Writes a packed network: its tensors, each layer's configuration and, for lmb_quant.archs, the architecture.
+    """Writes a packed network: its tensors, and what makes it again.
+
+    That is each layer's configuration, the recipe where it is known, and for lmb_quant.archs the architecture.
+    Tensors of another package's class are stored as they are in memory where a codec knows the class: int8 weights of
+    torchao's ``IntxWeightOnlyConfig`` stay int8.
 
     Args:
         model: What :func:`lmb_quant.convert` returned.
-        path: The safetensors file; an existing one is replaced once the new one is complete.
+        path: The safetensors file, under any name; an existing one is replaced once the new one is complete.
 
     Raises:
-        LMBError: If the network has no packed layer, or a binary one that is not packed.
+        LMBError: If the network has no packed layer, or a binary one that is not packed, or holds what cannot be
+            stored; or the folder of ``path`` is missing.
+        OSError: If the file cannot be written.
     """
+    path = Path(path)
     layers = {n: m for n, m in model.named_modules(remove_duplicate=False) if isinstance(m, PackedBinaryConv2d)}
     if not layers or any(isinstance(m, BinaryConv2d) for m in model.modules()):
         raise LMBError("model: it is not packed. Use convert() first.")
+    if path.is_dir() or not path.parent.is_dir():
+        reason = "it is a folder" if path.is_dir() else f"there is no folder {str(path.parent)!r}"
+        raise LMBError(f"{path}: {reason}. Allowed: a file in an existing folder.")
     name = type(model).__name__
-    known = _ARCHS.get(name) is type(model)
-    header: dict[str, Any] = {
-        "format_version": FORMAT_VERSION,
-        "package_version": _package_version(),
-        "arch": {"type": name, "args": dict(getattr(model, "arch_args", {}))} if known else None,
-        "layers": {n: asdict(m.config) for n, m in layers.items()},
-    }
-    tensors = {n: t.detach().cpu().contiguous().clone() for n, t in model.state_dict().items()}
-    header["sha256"] = _checksum(header, tensors)
-    path = Path(path)
+    known = ARCHS.get(name) is type(model)
+    recipe = recipe_of(model)
+    tensors, encoded = _plain(model)
+    header = Header(
+        package_version=package_version(),
+        arch=Arch(type=name, args=dict(getattr(model, "arch_args", {}))) if known else None,
+        recipe=None if recipe is None else recipe.to_dict(),
+        layers={n: asdict(m.config) for n, m in layers.items()},
+        encoded=encoded,
+    )
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        save_file(tensors, partial, {_KEY: json.dumps(header, sort_keys=True)})
+        save_file(tensors, partial, {KEY: to_text(header, tensors)})
         partial.replace(path)
+    except SafetensorError as error:
+        raise OSError(f"{path}: it cannot be written: {error}") from None
     finally:
         partial.unlink(missing_ok=True)
 
@@ -75,170 +102,107 @@ def load(path: str | Path, model: nn.Module | None = None) -> nn.Module:
         The network in eval mode, on the CPU; its parameters ask for no gradient.
 
     Raises:
-        LMBError: If the file is truncated, damaged, foreign, of another format version, or does not fit the network.
+        LMBError: If the file is truncated, damaged, foreign, of another format version, needs a package that is not
+            installed, or does not fit the network; then the network is not changed.
         OSError: If it cannot be read.
     """
     path = Path(path)
-    _check_size(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            header = _header(path, file.metadata())
-            configs = _configs(path, header)
-            _check_tensors_of_layers(path, configs, file)
-            if model is None:
-                model = _build(path, header)
-            layers = _placed(path, model, configs)
-            _check_rest(path, model, configs, file)
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        _check_file(path)
+        return _load(path, model)
     except SafetensorError as error:
         raise LMBError(f"{path}: it is not a safetensors file, or it is damaged: {error}.") from None
-    if header.get("sha256") != _checksum({k: v for k, v in header.items() if k != "sha256"}, tensors):
-        raise LMBError(f"{path}: it is damaged: the contents do not have the checksum that the header gives.")
-    _check_tail_bits(path, configs, tensors)
-    for name, layer in layers.items():
-        if not name:
-            model = layer
-            continue
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, layer)
+    except RecursionError:
+        raise LMBError(f"{path}: its header is damaged: it is nested too deeply.") from None
+    except LMBError as error:
+        raise type(error)(f"{path}: {error}") from None
+
+
+def _plain(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Encoded]]:
+    """The state dict in plain tensors, and how the others were made plain."""
+    tensors, encoded = {}, {}
+    for name, value in model.state_dict().items():
+        try:
+            if not isinstance(value, Tensor):
+                raise LMBError(f"{type(value).__name__} cannot be stored. Allowed: tensors.")
+            if type(value.detach()) is Tensor:
+                tensors[name] = _stored(value)
+                continue
+            codec = codec_for(value)
+            parts, words = codec.split(value)
+            tensors |= {join_names(name, part): _stored(tensor) for part, tensor in parts.items()}
+            encoded[name] = Encoded(codec=codec.name, words=words)
+        except LMBError as error:
+            raise LMBError(f"tensor {name!r}: {error}") from None
+    return tensors, encoded
+
+
+def _stored(tensor: Tensor) -> Tensor:
+    if tensor.dtype not in DTYPES.values() or tensor.layout != torch.strided or tensor.is_meta:
+        kind = "it is on the meta device" if tensor.is_meta else f"{tensor.dtype}, {tensor.layout}"
+        allowed = ", ".join(map(str, DTYPES.values()))
+        raise LMBError(f"{kind}: it cannot be stored. Allowed: dense tensors with values, of {allowed}.")
+    return tensor.detach().cpu().contiguous().clone()
+
+
+def _check_file(path: Path) -> None:
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise LMBError("it is not a file.")
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if found.st_size < 8 or length > min(found.st_size - 8, _MAX_HEADER):
+        raise LMBError(f"it is not a safetensors file, or it is truncated ({found.st_size:,} bytes).")
+
+
+def _load(path: Path, model: nn.Module | None) -> nn.Module:
+    with safe_open(path, framework="pt") as file:
+        text = (file.metadata() or {}).get(KEY)
+        if text is None:
+            raise LMBError("it is a safetensors file, but not one of lmb_quant.save().")
+        header, signed = from_text(text)
+        recipe = None if header.recipe is None else Recipe.load(header.recipe)
+        configs = read_configs(header.layers)
+        packed = packed_parts(configs)
+        check_parts(file, packed, all_of_them=False)
+        if model is None:
+            model = build(header.arch, len(configs))
+        check_places(model, configs)
+        parts = packed | other_parts(model, configs, header.encoded)
+        check_parts(file, parts, all_of_them=True)
+        tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in parts}
+    if header.sha256 != checksum(signed, tensors):
+        raise LMBError("it is damaged: the contents do not have the checksum that the header gives.")
+    check_tail_bits(configs, tensors)
+    check_aliases(model, tensors)
+    tensors = _decoded(tensors, header.encoded)
+    model = _with_layers(model, configs)
     model.load_state_dict(tensors, assign=True)
+    remember_recipe(model, recipe)
     return ready(model)
 
 
-def _package_version() -> str:
-    try:
-        return version("lmb-quant")
-    except PackageNotFoundError:
-        return "unknown"
-
-
-def _checksum(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _check_size(path: Path) -> None:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-    if size < 8 or length > min(size - 8, _MAX_HEADER):
-        raise LMBError(f"{path}: it is not a safetensors file, or it is truncated ({size:,} bytes).")
-
-
-def _header(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
-    try:
-        header = json.loads((metadata or {})[_KEY])
-    except KeyError:
-        raise LMBError(f"{path}: it is a safetensors file, but not one of lmb_quant.save().") from None
-    except (ValueError, RecursionError):
-        header = None
-    if not isinstance(header, dict):
-        raise LMBError(f"{path}: its header is damaged.")
-    found = header.get("format_version")
-    if found != FORMAT_VERSION or isinstance(found, bool):
-        raise LMBError(f"{path}: format_version: {found!r} is not known here. Allowed: {FORMAT_VERSION}.")
-    return header
-
-
-def _configs(path: Path, header: Mapping[str, Any]) -> dict[str, PackedConfig]:
-    layers = header.get("layers")
-    if not isinstance(layers, dict) or not layers:
-        raise LMBError(f"{path}: layers: {type(layers).__name__} is not allowed. Allowed: one object for each layer.")
-    configs = {}
-    for name, values in layers.items():
+def _decoded(tensors: dict[str, Tensor], encoded: Mapping[str, Encoded]) -> dict[str, Tensor]:
+    """The state dict: encoded tensors put together, in the place of their parts."""
+    for name, entry in encoded.items():
+        prefix = f"{name}."
+        parts = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        tensors = {key: value for key, value in tensors.items() if not key.startswith(prefix)}
         try:
-            words: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-            configs[name] = PackedConfig(**words)
-        except (LMBError, TypeError, AttributeError) as error:
-            raise LMBError(f"{path}: layer {name!r}: {error}") from None
-    return configs
+            tensors[name] = codec_named(entry.codec).join(parts, entry.words)
+        except LMBError as error:
+            raise LMBError(f"tensor {name!r}: {error}") from None
+    return tensors
 
 
-def _join(layer: str, name: str) -> str:
-    return f"{layer}.{name}" if layer else name
-
-
-def _check_shape(path: Path, file: Any, name: str, shape: tuple[int, ...], dtype: torch.dtype | None) -> None:
-    part = file.get_slice(name)
-    found, found_dtype = tuple(part.get_shape()), _DTYPES.get(part.get_dtype())
-    if found != shape or found_dtype is None or (dtype is not None and found_dtype != dtype):
-        allowed = f"{dtype or 'any number'} {shape}"
-        raise LMBError(f"{path}: tensor {name!r}: {part.get_dtype()} {found} is not allowed. Allowed: {allowed}.")
-
-
-def _check_tensors_of_layers(path: Path, configs: Mapping[str, PackedConfig], file: Any) -> None:
-    names = set(file.keys())
-    for layer, config in configs.items():
-        for part, shape in config.shapes.items():
-            name = _join(layer, part)
-            if name not in names:
-                raise LMBError(f"{path}: tensor {name!r} is missing.")
-            _check_shape(path, file, name, shape, torch.uint8 if part == "weight_packed" else torch.float32)
-
-
-def _build(path: Path, header: Mapping[str, Any]) -> nn.Module:
-    """The float network that the file names, without memory for its tensors."""
-    arch = header.get("arch")
-    if arch is None:
-        raise LMBError(f"{path}: it names no architecture of lmb_quant.archs. Give the network: load(path, model=...).")
-    if not isinstance(arch, dict) or not isinstance(arch.get("args"), dict) or not isinstance(arch.get("type"), str):
-        raise LMBError(f"{path}: arch: {arch!r} is not allowed. Allowed: type and args.")
-    args = arch["args"]
-    if arch["type"] not in _ARCHS:
-        raise LMBError(f"{path}: {unknown_name('arch', arch['type'], _ARCHS)}")
-    limit = len(header["layers"]) + 1  # blocks and convolutions, each of which has a packed layer or more
-    for key, value in args.items():
-        high = limit if key in ("num_block", "num_conv") else _MAX_COUNT
-        plain = isinstance(value, (int, float)) and abs(value) <= high
-        if key == "recipe" or not (plain or (key == "tail" and isinstance(value, str))):
-            raise LMBError(f"{path}: arch: {key}: {value!r} is not allowed. Allowed: numbers up to {high}.")
-    try:
-        with torch.device("meta"):
-            return _ARCHS[arch["type"]](**args, recipe=None)
-    except (LMBError, TypeError) as error:
-        raise LMBError(f"{path}: arch: {error}") from None
-
-
-def _placed(path: Path, model: nn.Module, configs: Mapping[str, PackedConfig]) -> dict[str, PackedBinaryConv2d]:
-    """The packed layers, without memory for their tensors; each has a convolution to take the place of."""
+def _with_layers(model: nn.Module, configs: Mapping[str, PackedConfig]) -> nn.Module:
+    """The network with packed layers, without memory for their tensors; a convolution at two names gives one layer."""
     modules = dict(model.named_modules(remove_duplicate=False))
+    made: dict[nn.Module, PackedBinaryConv2d] = {}
     for name, config in configs.items():
-        old = modules.get(name)
-        if not isinstance(old, (nn.Conv2d, PackedBinaryConv2d)):
-            raise LMBError(f"{path}: layer {name!r}: the network has no convolution there, but {type(old).__name__}.")
-        sizes = (old.in_channels, old.out_channels) if isinstance(old, nn.Conv2d) else _sizes(old.config)
-        if sizes != _sizes(config):
-            raise LMBError(f"{path}: layer {name!r}: channels {_sizes(config)} do not fit. Allowed: {sizes}.")
-    return {name: PackedBinaryConv2d(config, device="meta") for name, config in configs.items()}
-
-
-def _sizes(config: PackedConfig) -> tuple[int, int]:
-    return config.in_channels, config.out_channels
-
-
-def _check_rest(path: Path, model: nn.Module, configs: Mapping[str, PackedConfig], file: Any) -> None:
-    """Every tensor of the network outside the packed layers is in the file with its shape, and nothing else."""
-    packed = {_join(layer, part) for layer, config in configs.items() for part in config.shapes}
-    inside = tuple(_join(layer, "") for layer in configs)
-    rest = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(inside)}
-    names = set(file.keys())
-    missing, foreign = sorted(rest.keys() - names), sorted(names - rest.keys() - packed)
-    if missing:
-        raise LMBError(f"{path}: tensor {missing[0]!r} is missing.")
-    if foreign:
-        raise LMBError(f"{path}: tensor {foreign[0]!r} has no place in the network.")
-    for name, tensor in rest.items():
-        _check_shape(path, file, name, tuple(tensor.shape), None)
-
-
-def _check_tail_bits(path: Path, configs: Mapping[str, PackedConfig], tensors: Mapping[str, Tensor]) -> None:
-    for layer, config in configs.items():
-        inputs = config.in_channels // config.groups
-        name = _join(layer, "weight_packed")
-        last = tensors[name].reshape(-1, -(-inputs // 8))[:, -1]
-        if inputs % 8 and bool((last >> inputs % 8).any()):
-            raise LMBError(f"{path}: tensor {name!r}: bits beyond the last channel are set. Allowed: 0.")
+        layer = made.setdefault(modules[name], PackedBinaryConv2d(config, device="meta"))
+        if not name:
+            return layer
+        parent, _, child = name.rpartition(".")
+        setattr(modules[parent], child, layer)
+    return model

@@ -15,7 +15,7 @@ from torch import nn
 import lmb_quant as lmb
 from lmb_quant import LMBError
 from lmb_quant.archs import LMBVDSR, LMBSRResNet
-from lmb_quant.serialize import _checksum
+from lmb_quant.packed_file import checksum
 
 ARCHS = {
     "light": lambda: LMBSRResNet(num_feat=12, num_block=2, upscale=2),
@@ -46,7 +46,7 @@ def rewritten(path, *, change=lambda header: None, tensors=lambda tensors: None,
     change(header)
     tensors(values)
     if sign:
-        header["sha256"] = _checksum({k: v for k, v in header.items() if k != "sha256"}, values)
+        header["sha256"] = checksum({k: v for k, v in header.items() if k != "sha256"}, values)
     save_file(values, path, {"lmb_quant": json.dumps(header)})
     return path
 
@@ -132,7 +132,7 @@ LIES = {
     "layer missing": (lambda h: h["layers"].pop("body.0.conv1"), "body.0.conv1"),
     "channels": (lambda h: layer_of(h).update(in_channels=16), "body.0.conv1"),
     "huge": (lambda h: layer_of(h).update(out_channels=1 << 40), "out_channels"),
-    "kernel": (lambda h: layer_of(h).update(kernel_size=[5, 5]), "weight_packed"),
+    "kernel": (lambda h: layer_of(h).update(kernel_size=[5, 5], padding=[2] * 4), "weight_packed"),
     "word": (lambda h: layer_of(h).update(colour=1), "colour"),
     "act": (lambda h: layer_of(h).update(act="prelu", slopes=1), "act_slope"),
     "arch": (lambda h: h["arch"].update(type="os.system"), "unknown arch"),

@@ -44,6 +44,10 @@ with _without_known_noise():
         from torchao.core.config import AOBaseConfig as AOBaseConfig
         from torchao.core.config import config_from_dict as config_from_dict
         from torchao.quantization import FqnToConfig as FqnToConfig
+        from torchao.quantization import IntxUnpackedToInt8Tensor as IntxUnpackedToInt8Tensor
+        from torchao.quantization.quantize_.workflows.intx.intx_unpacked_to_int8_tensor import (
+            IntxUnpackedToInt8TensorActivationQuantization as IntxUnpackedToInt8TensorActivationQuantization,
+        )
         from torchao.quantization.transform_module import (
             register_quantize_module_handler as register_quantize_module_handler,
         )

@@ -68,7 +68,7 @@ class PackedConfig:
         if self.act not in ACTS:
             raise LMBError(unknown_name("packed act", self.act, ACTS))
         counts = {"prelu": (1, self.out_channels), "rprelu": (self.out_channels,)}.get(self.act, (0,))
-        if isinstance(self.slopes, bool) or self.slopes not in counts:
+        if type(self.slopes) is not int or self.slopes not in counts:
             raise LMBError(f"slopes: {self.slopes!r} is not allowed for act {self.act!r}. Allowed: {counts}.")
 
     @staticmethod

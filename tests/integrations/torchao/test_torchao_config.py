@@ -11,9 +11,10 @@ from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 from torchao.quantization import quantize_
 
-from lmb_quant import LMBError, binarize
-from lmb_quant.integrations.torchao import LMBConfig, conv_filter, to_torchao
-from lmb_quant.modules import BinaryConv2d, LayerConfig
+from lmb_quant import LMBError, binarize, convert
+from lmb_quant.convert import ready
+from lmb_quant.integrations.torchao import LMBConfig, conv_filter, is_binary, to_torchao
+from lmb_quant.modules import BinaryConv2d, LayerConfig, PackedBinaryConv2d
 
 
 class Conv2dOfMine(nn.Conv2d):
@@ -27,6 +28,12 @@ def test_fields_are_those_of_a_layer():
 def test_default_is_the_scheme_of_recipe_lmb():
     by_recipe = to_torchao("lmb", small_net()).fqn_to_config["2"]
     assert replace(by_recipe, skip=False) == LMBConfig()
+
+
+def test_words_not_given_are_filled_in():
+    assert LMBConfig(activation="sign").activation_options.keys() == {"surrogate"}
+    assert LMBConfig(step="convert").words() == {}
+    assert LMBConfig(step="convert", act="none").words() == {"act": "none"}
 
 
 def test_options_not_given_are_filled_in():
@@ -50,8 +57,8 @@ def test_options_not_given_are_filled_in():
         ({"act": "relu6"}, r"LMBConfig: .*'relu6'"),
         ({"skip": "auto"}, r"skip: 'auto' is not allowed. Allowed: True, False"),
         ({"step": "prepair"}, r"unknown step 'prepair'. Did you mean 'prepare'"),
-        ({"step": "convert"}, r"step: 'convert' makes the packed form.*Allowed: 'prepare'"),
-        ({"step": "prepare_for_loading"}, r"step: 'prepare_for_loading' makes the packed form"),
+        ({"step": "prepare_for_loading", "act": "relu6"}, r"LMBConfig: .*'relu6'"),
+        ({"step": "convert", "skip": 1}, r"skip: 1 is not allowed. Allowed: True, False"),
         ({"version": 2}, r"version: 2 is not allowed. Allowed: 1"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -152,3 +159,109 @@ def test_a_config_for_a_chain_trains():
     quantize_(net, LMBConfig(skip=True), filter_fn=conv_filter(ignore=["0", "4"]))
     net(torch.randn(2, 3, 8, 8)).square().mean().backward()
     assert float(net[2].weight.grad.abs().sum()) > 0
+
+
+def assert_same_packed(actual, expected):
+    assert repr(actual) == repr(expected)
+    assert_same_state(actual, state_of(expected))
+    x = torch.randn(1, 3, 9, 8)
+    assert torch.equal(ready(actual)(x), ready(expected)(x))
+
+
+def randomised(net):
+    with torch.no_grad():
+        for tensor in net.parameters():
+            tensor.add_(torch.randn_like(tensor) * 0.1)
+    return net
+
+
+def test_convert_packs_what_convert_packs():
+    net = randomised(binarize(small_net(), "lmb-shift"))
+    expected = convert(net)
+    quantize_(net, LMBConfig(step="convert"), filter_fn=is_binary)
+    assert_same_packed(net, expected)
+    quantize_(net, LMBConfig(step="convert"), filter_fn=lambda module, fqn: fqn in ("2", "4"))
+    assert_same_packed(net, expected)
+
+
+def test_convert_of_a_root_and_of_a_module_in_two_places():
+    root = BinaryConv2d.from_float(conv(3, 3), LMBConfig().layer_config())
+    expected = PackedBinaryConv2d.from_binary(root)
+    quantize_(root, LMBConfig(step="convert"), filter_fn=is_binary)
+    assert_same_packed(root, expected)
+    shared = BinaryConv2d.from_float(conv(3, 3), LMBConfig().layer_config())
+    net = nn.Sequential(shared, nn.Sequential(shared))
+    expected = convert(net)
+    quantize_(net, LMBConfig(step="convert"), filter_fn=is_binary)
+    assert net[0] is net[1][0] is shared
+    assert_same_packed(net, expected)
+
+
+def test_convert_checks_the_words_that_are_given():
+    net = binarize(small_net(), "lmb-k5")
+    quantize_(net, LMBConfig(step="convert", activation_options={"window": 5}), filter_fn=lambda m, fqn: fqn == "2")
+    assert type(net[2]) is PackedBinaryConv2d
+    before = repr(net[4])
+    for words, message in (({"activation_options": {"window": 3}}, "activation_options.*in another way"),
+                           ({"norm": "batch"}, "norm: 'batch' is asked for")):  # fmt: skip
+        with pytest.raises(LMBError, match=message):
+            quantize_(net, LMBConfig(step="convert", **words), filter_fn=is_binary)
+    assert repr(net[4]) == before
+
+
+def test_convert_refuses_hooks_and_float_layers():
+    net = binarize(small_net(), "lmb")
+    with pytest.raises(LMBError, match="cannot be packed: it is not binary"):
+        quantize_(net, LMBConfig(step="convert"), filter_fn=lambda m, fqn: fqn == "0")
+    net[2].register_forward_hook(lambda *_: None)
+    with pytest.raises(LMBError, match=r"cannot be packed: .*forward_hooks have no packed form"):
+        quantize_(net, LMBConfig(step="convert"), filter_fn=is_binary)
+    assert type(net[2]) is BinaryConv2d
+
+
+FORMS = [
+    {},
+    {"skip": True, "norm": "batch"},
+    {"activation": "sign", "act": "prelu"},
+    {"activation": "rsign", "act": "none", "norm": "batch"},
+    {"activation_options": {"window": "global", "shift": "channel"}, "act": "prelu", "norm": "batch"},
+]
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", ""])
+@pytest.mark.parametrize("words", FORMS, ids=lambda words: "-".join(words) or "default")
+def test_an_empty_layer_is_filled_by_the_state_of_a_packed_one(words, bias, device):
+    def net(where):
+        with torch.device(where):
+            return nn.Sequential(conv(3, 5), conv(5, 5, 3, bias=bias))
+
+    packed, empty = net("cpu"), net(device)
+    if LMBConfig(**words).skip:
+        packed[0] = empty[0] = nn.Identity()
+        packed[1], empty[1] = conv(3, 3), conv(3, 3).to(device)
+    which = {"filter_fn": lambda module, fqn: fqn == "1"}
+    quantize_(packed, LMBConfig(**words), **which)
+    quantize_(randomised(packed), LMBConfig(step="convert"), **which)
+    quantize_(empty, LMBConfig(step="prepare_for_loading", **words), **which)
+    quantize_(empty, LMBConfig(step="prepare_for_loading", **words), **which)
+    assert empty[1].config == packed[1].config
+    assert {tensor.device.type for tensor in empty[1].buffers()} == {device}
+    empty.load_state_dict(packed.state_dict(), strict=True, assign=True)
+    assert_same_packed(empty, packed)
+
+
+def test_an_empty_layer_in_the_place_of_a_training_form():
+    net = binarize(small_net(), "lmb")
+    packed, words = convert(net), {"skip": True, "step": "prepare_for_loading"}
+    with pytest.raises(LMBError, match="act: 'none' is asked for, but the layer is binary already"):
+        quantize_(net, LMBConfig(act="none", **words), filter_fn=is_binary)
+    quantize_(net, LMBConfig(**words), filter_fn=is_binary)
+    net.load_state_dict(packed.state_dict(), strict=True, assign=True)
+    assert_same_packed(net, packed)
+
+
+@pytest.mark.parametrize("module", [nn.ReLU(), nn.Linear(3, 3), conv(3, 3, padding_mode="reflect")], ids=repr)
+def test_what_cannot_be_an_empty_layer(module):
+    with pytest.raises(LMBError, match="cannot become binary"):
+        quantize_(nn.Sequential(module), LMBConfig(step="prepare_for_loading"), filter_fn=lambda m, fqn: fqn == "0")

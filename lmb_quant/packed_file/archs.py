@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The architectures that a file may name."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from lmb_quant import archs
+from lmb_quant.errors import LMBError, unknown_name
+
+from .header import Arch
+
+ARCHS: dict[str, type[nn.Module]] = {"LMBSRResNet": archs.LMBSRResNet, "LMBVDSR": archs.LMBVDSR}
+_MAX_COUNT = 1 << 16
+
+
+def build(arch: Arch | None, layers: int) -> nn.Module:
+    """The float network that a file names, without memory for its tensors.
+
+    Args:
+        arch: What the header says.
+        layers: How many packed layers the file has; a network has no more blocks.
+
+    Raises:
+        LMBError: If there is none, or an argument is not allowed.
+    """
+    if arch is None:
+        raise LMBError("it names no architecture of lmb_quant.archs. Give the network: load(path, model=...).")
+    if arch.type not in ARCHS:
+        raise LMBError(unknown_name("arch", arch.type, ARCHS))
+    for key, value in arch.args.items():
+        high = layers + 1 if key in ("num_block", "num_conv") else _MAX_COUNT
+        plain = isinstance(value, (int, float)) and abs(value) <= high
+        if key == "recipe" or not (plain or (key == "tail" and isinstance(value, str))):
+            raise LMBError(f"arch: {key}: {value!r} is not allowed. Allowed: numbers up to {high}.")
+    try:
+        with torch.device("meta"):
+            return ARCHS[arch.type](**arch.args, recipe=None)
+    except (LMBError, TypeError) as error:
+        raise LMBError(f"arch: {error}") from None
