@@ -156,6 +156,18 @@ def bench_run(
     raise typer.Exit(run(job, console, jobs=jobs))
 
 
+@bench.command("report")
+def bench_report(
+    folder: Annotated[Path, typer.Argument(help="Folder of results.")] = Path("lmb-bench"),
+    suite: Annotated[str | None, typer.Option(help="Name of the suite; default: the one that was run last.")] = None,
+) -> None:
+    """Write a suite's report into the folder of results: Markdown, CSV and one self-contained HTML page."""
+    from lmb_quant.bench.suite.report.write import write_report  # plotting is heavy and optional
+
+    for path in write_report(folder, suite):
+        _say(str(path))
+
+
 def _say(text: str) -> None:
     sys.stdout.write(f"{text}\n")
 

@@ -40,7 +40,11 @@ class Store:
 
     def pictures(self, cell: Cell) -> Path:
         """Where a cell's upscaled images are."""
-        return self.root / "pictures" / cell.key
+        return self.pictures_of(cell.key)
+
+    def pictures_of(self, key: str) -> Path:
+        """As :meth:`pictures`, by key."""
+        return self.root / "pictures" / key
 
     def log(self, cell: Cell) -> Path:
         """What the cell's process printed."""
@@ -48,7 +52,11 @@ class Store:
 
     def result(self, cell: Cell) -> dict[str, Any] | None:
         """A finished cell's figures; None if it is not finished."""
-        return self._read("cells", cell.key)
+        return self.result_of(cell.key)
+
+    def result_of(self, key: str) -> dict[str, Any] | None:
+        """A finished cell's figures by its key."""
+        return self._read("cells", key)
 
     def write_result(self, cell: Cell, result: dict[str, Any]) -> None:
         """Finishes a cell."""
@@ -57,7 +65,11 @@ class Store:
 
     def failure(self, cell: Cell) -> dict[str, Any] | None:
         """Why a cell failed; None if it did not."""
-        return self._read("failures", cell.key)
+        return self.failure_of(cell.key)
+
+    def failure_of(self, key: str) -> dict[str, Any] | None:
+        """As :meth:`failure`, by key."""
+        return self._read("failures", key)
 
     def write_failure(self, cell: Cell, failure: dict[str, Any]) -> None:
         """Records that a cell failed."""

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The columns of the table, the same in Markdown, CSV and HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .rows import Findings, Row
+
+Value = str | float | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: title with unit, the plain value (for CSV and sorting), and the text to show."""
+
+    title: str
+    value: Callable[[Row], Value]
+    text: Callable[[Row], str]
+
+    @property
+    def kind(self) -> str:
+        """``network``, ``method`` or ``number``; the last is aligned to the right."""
+        return self.title if self.title in ("network", "method") else "number"
+
+
+def make_columns(findings: Findings) -> list[Column]:
+    """Lists the columns of a report."""
+    return [
+        Column("network", lambda row: row.network, lambda row: row.network if row.is_network else ""),
+        Column("method", lambda row: row.method, lambda row: row.method),
+        Column("upscale", lambda row: row.upscale, lambda row: f"x{row.upscale}"),
+        Column("seeds", lambda row: len(row.results), lambda row: str(len(row.results))),
+        *(column for images in findings.sets for column in _scores(images)),
+        _cost(findings, "parameters, K", "params", 1e3, 1),
+        _cost(findings, "OPs, G", "ops", 1e9, 3),
+        _cost(findings, "additions, G", "additions", 1e9, 3),
+        _cost(findings, "kB", "bytes", 1e3, 1),
+        _time("training, min", "training_seconds", 1 / 60, 1),
+        _time("step, ms", "step_seconds", 1e3, 1),
+    ]
+
+
+def table(findings: Findings) -> tuple[list[str], list[list[str]]]:
+    """Titles and texts; columns that are empty in every row are left out."""
+    columns = shown_columns(findings)
+    return [column.title for column in columns], [[c.text(row) for c in columns] for row in findings.rows]
+
+
+def shown_columns(findings: Findings) -> list[Column]:
+    """The columns that have a value in some row; the network's name only where there are several."""
+    columns = make_columns(findings)[0 if len(findings.networks) > 1 else 1 :]
+    return [column for column in columns if any(column.value(row) is not None for row in findings.rows)]
+
+
+def _scores(images: str) -> list[Column]:
+    psnr, ssim = (lambda row: row.score(images, "psnr")), (lambda row: row.score(images, "ssim"))
+    return [
+        Column(f"{images} PSNR, dB", lambda row: psnr(row).mean, lambda row: psnr(row).text(2)),
+        Column(f"{images} SSIM", lambda row: ssim(row).mean, lambda row: ssim(row).text(4)),
+    ]
+
+
+def _cost(findings: Findings, title: str, name: str, unit: float, digits: int) -> Column:
+    """A cost with its ratio to the same network in float."""
+
+    def value(row: Row) -> float | None:
+        figure = row.figure(name)
+        return None if figure is None else figure / unit
+
+    def text(row: Row) -> str:
+        own, base = value(row), findings.float_row(row)
+        if own is None:
+            return ""
+        reference = None if base is None or base is row else value(base)
+        ratio = f" ({reference / own:.1f}x less)" if reference and own and reference / own >= 1.05 else ""
+        mark = "*" if name == "bytes" and row.figure("bytes_note") else ""
+        return f"{own:.{digits}f}{mark}{ratio}"
+
+    return Column(title, value, text)
+
+
+def _time(title: str, name: str, unit: float, digits: int) -> Column:
+    def value(row: Row) -> float | None:
+        seconds = row.time(name)
+        return None if seconds is None else seconds * unit
+
+    def text(row: Row) -> str:
+        own = value(row)
+        return "" if own is None else f"{own:.{digits}f}"
+
+    return Column(title, value, text)
+
+
+def notes(findings: Findings) -> list[str]:
+    """What a reader must know of the figures, a sentence each."""
+    manifest: dict[str, Any] = findings.manifest
+    sizes = {
+        row.upscale: row.figure("input_size")[-2:] for row in findings.rows if row.is_network
+    }  # the same for all networks
+    inputs = ", ".join(f"{width} x {height} pixels at x{upscale}" for upscale, (height, width) in sorted(sizes.items()))
+    found = [
+        f"PSNR and SSIM on Y (BT.601) of the 8-bit image, upscale border pixels cropped; mean ± sample standard "
+        f"deviation over seeds {', '.join(map(str, manifest['suite']['seeds']))}.",
+        "OPs = float MACs + binary MACs / 64; parameters = float + binary / 32; weights of convolutions only; for an "
+        f"LR image of {inputs}. Additions are those of local means, counted beside the OPs.",
+        "kB: the file that save() writes, 1-bit weights packed, or the float32 file of a float network.",
+        "Training: mean time of a step, loading of images included, times the steps; validation is not in it.",
+    ]
+    computed = sorted({row.method for row in findings.rows if row.is_network and row.figure("bytes_note")})
+    if computed:
+        found.append(f"* computed, because no packed file of it can be written: {', '.join(computed)}.")
+    return found

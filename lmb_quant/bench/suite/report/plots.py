@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plots as SVG text; every point says on hovering what it is."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from xml.etree import ElementTree
+
+import matplotlib
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
+from .rows import Findings, Row, pareto_front
+
+_SVG = "http://www.w3.org/2000/svg"
+_STYLE = {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10, "svg.hashsalt": "lmb-quant"}
+_MARKERS = "osD^vP*X"
+_HEIGHT = 4.3
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot and what it shows."""
+
+    title: str
+    svg: str
+
+
+def make_plots(findings: Findings) -> list[Plot]:
+    """PSNR against OPs and bytes with the Pareto front, and the training curves, for each SR factor."""
+    plots = []
+    first = findings.sets[0]
+    for upscale in findings.upscales:
+        rows = [row for row in findings.rows if row.upscale == upscale and row.is_network]
+        for cost, unit, axis in (("ops", 1e9, "OPs, G"), ("bytes", 1e3, "file, kB")):
+            if rows:
+                title = f"x{upscale}: PSNR on {first} against {axis.split(',')[0]}"
+                plots.append(Plot(title, _scatter(findings, rows, cost, unit, axis, f"{cost}-x{upscale}")))
+        curves = [row for row in rows if len(row.curve) > 1]
+        if curves:
+            validation = findings.manifest["suite"]["data"]["validate"] or first
+            plots.append(Plot(f"x{upscale}: training curves", _curves(findings, curves, validation, upscale)))
+    return plots
+
+
+def _style(findings: Findings, row: Row) -> dict[str, object]:
+    methods = sorted({r.method for r in findings.rows if r.is_network and not r.is_float})
+    colors = [colormaps[name](i) for name in ("tab20", "tab20b", "tab20c") for i in range(20)]
+    color = "#222222" if row.is_float else colors[methods.index(row.method) % len(colors)]
+    return {"color": color, "marker": _MARKERS[findings.networks.index(row.network) % len(_MARKERS)]}
+
+
+def _scatter(findings: Findings, rows: Sequence[Row], cost: str, unit: float, axis: str, prefix: str) -> str:
+    first = findings.sets[0]
+    points = [(row.figure(cost) / unit, row.score(first, "psnr").mean) for row in rows]
+    titles = {}
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _figure(axis, f"PSNR on {first}, dB")
+        front = pareto_front(points)
+        axes.plot(*zip(*(points[i] for i in front), strict=True), color="#999999", linewidth=1, zorder=1)
+        for i, (row, (x, y)) in enumerate(zip(rows, points, strict=True)):
+            gid = f"{prefix}-{i}"
+            spread = row.score(first, "psnr")
+            axes.errorbar(x, y, yerr=spread.deviation, color=_style(findings, row)["color"], linewidth=1, zorder=2)
+            axes.scatter(x, y, s=40, gid=gid, label=findings.label(row), zorder=3, **_style(findings, row))
+            titles[gid] = f"{findings.label(row)}: {spread.text(2)} dB, {x:.3g} {axis.split(', ')[1]}"
+            if i in front:
+                axes.annotate(findings.label(row), (x, y), xytext=(7, -3), textcoords="offset points", fontsize=9)
+        axes.set_xscale("log")
+        axes.margins(x=0.25)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
+        _legend(figure, axes)
+        return _svg(figure, titles)
+
+
+def _curves(findings: Findings, rows: Sequence[Row], validation: str, upscale: int) -> str:
+    titles = {}
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _figure("training steps", f"PSNR on {validation}, dB")
+        for i, row in enumerate(rows):
+            gid = f"curve-x{upscale}-{i}"
+            steps, values = zip(*row.curve, strict=True)
+            style = {**_style(findings, row), "markersize": 4, "linewidth": 1.3}
+            axes.plot(steps, values, gid=gid, label=findings.label(row), **style)
+            titles[gid] = f"{findings.label(row)}: {values[-1]:.2f} dB"
+        _legend(figure, axes)
+        return _svg(figure, titles)
+
+
+def _figure(x: str, y: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(7, _HEIGHT), layout="constrained")
+    axes = figure.subplots()
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(color="#e5e5e5", linewidth=0.7)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    figure.set_figheight(_HEIGHT + 0.16 * -(-len(labels) // 4))
+
+
+def _svg(figure: Figure, titles: dict[str, str]) -> str:
+    """The figure as an element for an HTML page; titles go to the groups with their ids."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    ElementTree.register_namespace("", _SVG)
+    ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
+    root = ElementTree.fromstring(buffer.getvalue())
+    for group in root.iter(f"{{{_SVG}}}g"):
+        text = titles.get(group.get("id", ""))
+        if text is not None:
+            title = ElementTree.Element(f"{{{_SVG}}}title")
+            title.text = text
+            group.insert(0, title)
+    for size in ("width", "height"):
+        root.attrib.pop(size, None)
+    return ElementTree.tostring(root, encoding="unicode")
