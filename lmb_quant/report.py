@@ -23,9 +23,10 @@ _COUNTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED, nn.Linear)
 class LayerReport:
     """Figures of one layer.
 
-    ``bits`` is 1 or 32; ``weights`` counts the weight tensor alone, ``bytes`` the stored form of the whole layer
-    (packed where binary, else float32). MACs, additions (of the local mean) and ``ops`` = float MACs + binary MACs / 64
-    are for one run on the summary's input. ``kernel`` is what runs a packed layer, e.g. ``avx2-lut``; else empty.
+    ``bits`` is 1, 32, or what a tensor of torchao stores for each value; ``weights`` counts the weight tensor alone,
+    ``bytes`` the stored form of the whole layer (packed where binary, torchao's tensors as they are, else float32).
+    MACs, additions (of the local mean) and ``ops`` = float MACs + binary MACs / 64 are for one run on the summary's
+    input; weight-only int8 computes in float. ``kernel`` is what runs a packed layer, e.g. ``avx2-lut``; else empty.
     """
 
     name: str
@@ -163,7 +164,7 @@ _Run = tuple[tuple[int, ...], tuple[int, ...]]
 def _report(name: str, module: nn.Module, runs: list[_Run]) -> LayerReport:
     if isinstance(module, PackedBinaryConv2d):
         return _report_packed(name, module, runs)
-    own = sum(4 * p.numel() for p in module.parameters(recurse=False))
+    own = list(module.parameters(recurse=False))
     weight = module.weight if isinstance(module, _COUNTED) else None
     macs = sum(_macs(module, run) for run in runs)
     binary = isinstance(module, BinaryConv2d)
@@ -173,10 +174,10 @@ def _report(name: str, module: nn.Module, runs: list[_Run]) -> LayerReport:
         kind=type(module).__name__,
         shape=() if weight is None else tuple(weight.shape),
         output_size=runs[0][1] if runs else (),
-        bits=1 if binary else 32,
+        bits=1 if binary else 32 if weight is None else _bits(weight),
         weights=0 if weight is None else weight.numel(),
-        bytes=module.packed_bytes if isinstance(module, BinaryConv2d) else own,
-        float_bytes=own,
+        bytes=module.packed_bytes if isinstance(module, BinaryConv2d) else sum(map(_stored_bytes, own)),
+        float_bytes=sum(4 * p.numel() for p in own),
         float_macs=0 if binary else macs,
         binary_macs=macs if binary else 0,
         additions=sum(math.prod(before) * additions for before, _ in runs),
@@ -205,10 +206,27 @@ def _report_packed(name: str, module: PackedBinaryConv2d, runs: list[_Run]) -> L
 def _macs(module: nn.Module, run: _Run) -> int:
     before, after = run
     if isinstance(module, _TRANSPOSED):
-        return math.prod(before) * module.weight[0].numel()
+        return math.prod(before) * math.prod(module.weight.shape[1:])
     if isinstance(module, _COUNTED):
-        return math.prod(after) * module.weight[0].numel()
+        return math.prod(after) * math.prod(module.weight.shape[1:])
     return 0
+
+
+def _parts(tensor: Tensor) -> list[Tensor]:
+    """The plain tensors in which a tensor subclass, as torchao's are, holds its values; none for a plain tensor."""
+    if not hasattr(tensor, "__tensor_flatten__"):
+        return []
+    return [getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]]
+
+
+def _stored_bytes(tensor: Tensor) -> int:
+    return sum(t.numel() * t.element_size() for t in _parts(tensor)) or 4 * tensor.numel()
+
+
+def _bits(weight: Tensor) -> int:
+    """Bits for each value, without the scales that several values share."""
+    values = max(_parts(weight), key=torch.numel, default=None)
+    return 32 if values is None else round(8 * values.numel() * values.element_size() / weight.numel())
 
 
 def _trace(model: nn.Module, input_size: tuple[int, ...]) -> dict[str, list[_Run]]:
