@@ -147,6 +147,8 @@ class PackedBinaryConv2d(nn.Module):
         threshold = conv.binarize_input.packed_threshold()
         if threshold is None:
             raise LMBError(f"activation binarizer {conv.config.activation!r} has no packed form (packed_threshold()).")
+        if not conv.binarize_weight.is_pm1:
+            raise LMBError(f"weight binarizer {conv.config.weight!r} has no packed form: its values are not -1 and +1.")
         scale, bias = _folded(conv)
         act, values = _act_values(conv.act)
         left, right, top, bottom = conv._reversed_padding_repeated_twice

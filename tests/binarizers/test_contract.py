@@ -192,6 +192,22 @@ class AlwaysUp(ActivationBinarizer):
 
     def get_options(self):
         return {"shift": self.shift}
+
+from lmb_quant.binarizers._base import WeightBinarizer
+from lmb_quant.binarizers._registry import weight_binarizer
+from lmb_quant.ops import register_weight_scale
+
+@register_weight_scale("largest")
+def largest(weight):
+    """max abs(W) of each filter."""
+    return weight.abs().amax(dim=(1, 2, 3))
+
+@weight_binarizer("all_up", source="a test", golden=Golden((1.0,), (1.0,), (1.0,), (2.0,)))
+class AllUp(WeightBinarizer):
+    """y = 1; dy/dw := g(0)."""
+
+    def forward(self, x):
+        return surrogate_sign(x * 0 + 1e-9, "approx_sign")
 '''
 
 
@@ -203,7 +219,9 @@ def test_a_new_binarizer_is_one_new_file(tmp_path):
     if not (copied / "recipes").exists():
         shutil.copytree(package.parent / "recipes", copied / "recipes")
     (copied / "binarizers" / "always_up.py").write_text(NEW_FILE)
-    changed = recipe(activation={"binarizer": "always_up", "shift": 0.5})
+    changed = recipe(
+        activation={"binarizer": "always_up", "shift": 0.5}, weight={"binarizer": "all_up", "scale": "largest"}
+    )
     output = run_python(
         f"""
 import sys
@@ -216,6 +234,8 @@ assert lmb.__file__.startswith({str(tmp_path)!r}), lmb.__file__
 net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 3, 3))
 net = lmb.binarize(net, {changed!r})
 print(type(net[1].binarize_input).__name__, net[1].config.activation_options)
+net[1].weight.data.fill_(0.5), net[1].bias.data.zero_()
+print(type(net[1].binarize_weight).__name__, float(net[1](torch.ones(1, 4, 3, 3)).max()) >= 0.5 * 4 * 9)
 try:
     lmb.binarize(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 3, 3)),
                  {recipe(activation={"binarizer": "always_up", "shfit": 1.0})!r})
@@ -224,4 +244,5 @@ except lmb.RecipeError as error:
 """
     )
     assert "AlwaysUp {'shift': 0.5}" in output
+    assert "AllUp True" in output
     assert "unknown option of activation binarizer 'always_up': 'shfit'. Did you mean 'shift'?" in output

@@ -66,6 +66,16 @@ def test_approximator_schedule(train: Callable[..., Any]) -> None:
     assert ApproximatorSchedule(start=4.0, end=1.0).kappa(1, 1) == 1.0
 
 
+def test_training_progress_reaches_the_binarizers(train: Callable[..., Any]) -> None:
+    seen: list[float] = []
+
+    def watch(model: host.LMBModel, it: int) -> None:
+        seen.append(next(binary_convs(model.bare_net)).binarize_weight.progress.item())
+
+    train([], watch)
+    assert seen == pytest.approx([i / len(seen) for i in range(len(seen))])
+
+
 @pytest.mark.parametrize("kind", ["ApproximatorSchedule", "FlipRatio"])
 def test_hooks_for_binary_layers_refuse_a_float_network(
     run: Callable[..., int], options: dict[str, Any], capsys: pytest.CaptureFixture[str], kind: str
@@ -167,7 +177,7 @@ def test_best_checkpoint_holds_the_best_network(train: Callable[..., Any]) -> No
 def test_every_hook_is_in_a_file_of_its_name() -> None:
     for name, hook in HOOKS.items():
         assert hook.__module__.rpartition(".")[2].replace("_", "") == name.lower()
-    assert [type(hook).__name__ for hook in make_hooks(None)] == ["NanGuard", "ProgressBar"]
+    assert [type(hook).__name__ for hook in make_hooks(None)] == ["NanGuard", "ProgressBar", "TrainingProgress"]
 
 
 @pytest.mark.parametrize("kind", ["Adam", "AdamW", "NAdam", "RAdam", "SGD"])
