@@ -106,7 +106,8 @@ class BinaryConv2d(nn.Conv2d):
         packed = outputs * math.prod(kernel) * math.ceil(inputs / 8)
         unit = [p for part in (self.binarize_input, self.act) for p in part.parameters()]
         has_bias = self.bias is not None or not isinstance(self.norm, nn.Identity)
-        return packed + 4 * (outputs + outputs * has_bias + sum(p.numel() for p in unit))
+        slope = isinstance(self.act, nn.LeakyReLU)
+        return packed + 4 * (outputs + outputs * has_bias + slope + sum(p.numel() for p in unit))
 
     def forward(self, input: Tensor) -> Tensor:
         """Maps ``(N, I, H, W)`` to ``(N, O, H', W')``; also unbatched, as ``nn.Conv2d``."""
