@@ -2,13 +2,17 @@
 """recipes/*.yaml: what a whole recipe makes of a filter and of a row of activations, worked out from the papers."""
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from helpers import conv, recipe
 from torch import nn
 
 import lmb_quant as lmb
+from lmb_quant.bench.suite.methods import resolve_methods
 from lmb_quant.binarizers import make_activation, make_weight, set_progress
 from lmb_quant.ops import weight_scale
 
@@ -95,6 +99,23 @@ def test_rows(name):
     expected, gradient = ROWS[name]
     assert_near(y[0, 0, 0], expected)
     assert_near(x.grad[0, 0, 0], gradient)
+
+
+def test_controls_of_lmb_differ_from_it_in_one_thing():
+    """Each of the suite's lines that docs/methods.md shows changes one key of lmb's scheme, or adds a hook."""
+    page = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
+    methods = resolve_methods(yaml.safe_load(block)["methods"], "docs/methods.md")
+    plain = recipe("lmb")["scheme"]
+    for method in methods:
+        scheme = method.recipe.to_dict()["scheme"]
+        changed = [key for part in plain for key in plain[part] if scheme[part].get(key) != plain[part][key]]
+        added = [key for part in plain for key in scheme[part] if key not in plain[part]]
+        threshold = scheme["activation"]["binarizer"] != "local_mean"  # sign and rsign have no window either
+        expected = 0 if method.name == "lmb" else 2 if threshold else 1
+        assert len(changed) + len(added) + len(method.hooks) == expected, method.name
+        make_activation(conv(2, 2), method.recipe.scheme.activation.binarizer, method.recipe.scheme.activation.options)
+        make_weight(conv(2, 2), method.recipe.scheme.weight.binarizer, method.recipe.scheme.weight.options)
 
 
 def test_irnet_filter():
