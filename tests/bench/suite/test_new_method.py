@@ -57,7 +57,7 @@ def test_a_new_binariser_and_a_new_recipe_are_all_it_takes(package, suite, comma
         env=environment,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -163,7 +163,7 @@ def test_the_page_in_a_browser(results, tmp_path):
     done = subprocess.run(
         [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
          "--window-size=390,900", "--dump-dom", with_actions.as_uri()],
-        capture_output=True, text=True, timeout=120, check=True,
+        capture_output=True, text=True, timeout=600, check=True,
     )  # fmt: skip
     seen = html.unescape(re.findall(r'<p id="seen">(.*?)</p>', done.stdout)[-1]).split("|")
     assert seen == [

@@ -33,7 +33,7 @@ def told(job, **options):
     return code, console.file.getvalue()
 
 
-def until(condition, seconds=120):
+def until(condition, seconds=600):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not come"
@@ -130,7 +130,7 @@ def test_a_killed_run_continues_to_the_same_result(suite, job, command, tmp_path
 def test_two_runners_share_a_folder_and_do_no_cell_twice(suite, command, job):
     suite["methods"] = ["float", "sign"]
     runners = [subprocess.Popen(command(suite, "--jobs", "1"), stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    outputs = [runner.communicate(timeout=240)[0] for runner in runners]
+    outputs = [runner.communicate(timeout=600)[0] for runner in runners]
     assert [runner.returncode for runner in runners] == [0, 0]
     assert all(output.count("/x2/seed0: c ") == 2 for output in outputs)  # each waits for what the other does
     done = job(suite)

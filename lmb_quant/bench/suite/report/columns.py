@@ -56,11 +56,14 @@ def shown_columns(findings: Findings) -> list[Column]:
 
 
 def _scores(images: str) -> list[Column]:
-    psnr, ssim = (lambda row: row.score(images, "psnr")), (lambda row: row.score(images, "ssim"))
-    return [
-        Column(f"{images} PSNR, dB", lambda row: psnr(row).mean, lambda row: psnr(row).text(2)),
-        Column(f"{images} SSIM", lambda row: ssim(row).mean, lambda row: ssim(row).text(4)),
-    ]
+    def column(title: str, metric: str, digits: int) -> Column:
+        return Column(
+            f"{images} {title}",
+            lambda row: row.score(images, metric).mean,
+            lambda row: row.score(images, metric).text(digits),
+        )
+
+    return [column("PSNR, dB", "psnr", 2), column("SSIM", "ssim", 4)]
 
 
 def _cost(findings: Findings, title: str, name: str, unit: float, digits: int) -> Column:

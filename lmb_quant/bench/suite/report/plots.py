@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib
@@ -17,7 +18,7 @@ from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from .rows import Findings, Row, pareto_front
 
 _SVG = "http://www.w3.org/2000/svg"
-_STYLE = {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10, "svg.hashsalt": "lmb-quant"}
+_STYLE: Any = {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10, "svg.hashsalt": "lmb-quant"}
 _MARKERS = "osD^vP*X"
 _HEIGHT = 4.3
 
@@ -47,7 +48,7 @@ def make_plots(findings: Findings) -> list[Plot]:
     return plots
 
 
-def _style(findings: Findings, row: Row) -> dict[str, object]:
+def _style(findings: Findings, row: Row) -> dict[str, Any]:
     methods = sorted({r.method for r in findings.rows if r.is_network and not r.is_float})
     colors = [colormaps[name](i) for name in ("tab20", "tab20b", "tab20c") for i in range(20)]
     color = "#222222" if row.is_float else colors[methods.index(row.method) % len(colors)]
