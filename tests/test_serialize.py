@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""lmb_quant/serialize.py: a packed network survives the file; whatever is not one is one clear error."""
+"""lmb_quant/serialize.py, lmb_quant/packed_file: a packed network survives the file; all else is one clear error."""
 
 import json
+import os
 import struct
 from pathlib import Path
 
 import pytest
 import torch
-from helpers import recipe, small_net
+from helpers import conv, recipe, run_python, small_net
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 import lmb_quant as lmb
-from lmb_quant import LMBError
+from lmb_quant import LMBError, Recipe
 from lmb_quant.archs import LMBVDSR, LMBSRResNet
 from lmb_quant.packed_file import checksum
 
@@ -95,7 +96,7 @@ def test_what_is_not_packed_is_not_saved(tmp_path):
 
 def test_truncated_files(path):
     data = path.read_bytes()
-    for size in (0, 4, 8, 100, len(data) // 2, len(data) - 1):
+    for size in (0, 4, 7, 8, 100, len(data) // 2, len(data) - 1):
         path.write_bytes(data[:size])
         with pytest.raises(LMBError, match=r"net\.safetensors"):
             lmb.load(path)
@@ -141,6 +142,16 @@ LIES = {
     "arch huge": (lambda h: h["arch"]["args"].update(num_block=10**9), "num_block"),
     "arch width": (lambda h: h["arch"]["args"].update(num_feat=4096), "channels"),
     "arch scale": (lambda h: h["arch"]["args"].update(upscale=7), "upscale"),
+    "stride": (lambda h: layer_of(h).update(stride=[2, 2], skip=False), r"stride: \(2, 2\) does not fit"),
+    "padding": (lambda h: layer_of(h).update(padding=[0, 1, 2, 1]), r"padding: \(0, 1, 2, 1\) does not fit"),
+    "skip": (lambda h: layer_of(h).update(stride=[2, 2]), "skip: True"),
+    "slopes": (lambda h: layer_of(h).update(slopes=12.0), "slopes: 12.0"),
+    "layer list": (lambda h: h["layers"].update({"body.0.conv1": [1]}), "body.0.conv1"),
+    "key": (lambda h: h.update(code="import os"), "unknown key 'code'"),
+    "recipe name": (lambda h: h.update(recipe="lmb"), "recipe: 'lmb'"),
+    "recipe key": (lambda h: h["recipe"].update(colour=1), "recipe: unknown key 'colour'"),
+    "recipe pattern": (lambda h: h["recipe"].update(ignore=["re:("]), "not a regular expression"),
+    "encoded": (lambda h: h.update(encoded={"conv_first.weight": {"codec": "none.such", "words": {}}}), "codec 'none"),
     "arch list": (lambda h: h["arch"]["args"].update(num_feat=[12]), "num_feat"),
 }
 
@@ -160,6 +171,7 @@ TENSORS = {
     "foreign": (lambda t: t.update(more=torch.zeros(1)), "more"),
     "shape": (lambda t: t.update({"conv_first.bias": torch.zeros(13)}), "conv_first.bias"),
     "dtype": (lambda t: t.update({"body.0.conv1.weight_scale": torch.zeros(12).double()}), "weight_scale"),
+    "whole numbers": (lambda t: t.update({"conv_first.bias": torch.zeros(12).long()}), "conv_first.bias"),
     "tail": (lambda t: t["body.0.conv1.weight_packed"].fill_(255), "last channel"),
 }
 
@@ -190,3 +202,206 @@ def test_a_wrong_checksum_and_foreign_files(path, tmp_path):
         lmb.load(path)
     with pytest.raises(FileNotFoundError):
         lmb.load(Path(tmp_path / "none"))
+
+
+def test_the_recipe_is_kept_and_may_be_unknown(path):
+    assert lmb.recipe_of(lmb.load(path)) == Recipe.load("lmb")
+    for change in (lambda h: h.update(recipe=None), lambda h: h.pop("recipe")):
+        assert lmb.recipe_of(lmb.load(rewritten(path, change=change))) is None
+
+
+@pytest.mark.parametrize("depth", [100, 900, 100_000])
+def test_a_header_nested_deeply(path, depth):
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["lmb_quant"])
+    for place in (header["recipe"]["scheme"]["activation"], header["arch"]["args"], header["layers"]["body.0.conv1"]):
+        place["window"] = "HERE"
+        text = json.dumps(header).replace('"HERE"', '{"a": [' * depth + "]}" * depth)
+        save_file(load_file(path), path, {"lmb_quant": text})
+        with pytest.raises(LMBError, match=r"net\.safetensors: "):
+            lmb.load(path)
+
+
+def test_values_that_are_no_numbers_are_kept(tmp_path):
+    net = packed()
+    net.conv_first.weight[0, 0, 0] = torch.tensor([float("nan"), float("inf"), -0.0])
+    net.body[0].conv1.weight_scale[3] = float("nan")
+    lmb.save(net, tmp_path / "net.safetensors")
+    loaded = lmb.load(tmp_path / "net.safetensors").state_dict()
+    for name, value in net.state_dict().items():
+        assert torch.equal(loaded[name].contiguous().view(torch.uint8), value.contiguous().view(torch.uint8)), name
+
+
+def shared_net():
+    shared = conv(8, 8)
+    return nn.Sequential(conv(3, 8), shared, nn.Sequential(nn.ReLU(), shared), conv(8, 3))
+
+
+def test_a_module_in_two_places(tmp_path):
+    net, path = packed(lambda: lmb.binarize(shared_net(), "lmb")), tmp_path / "net.safetensors"
+    lmb.save(net, path)
+    loaded = lmb.load(path, shared_net())
+    assert loaded[1] is loaded[2][1]
+    x = torch.rand(1, 3, 9, 8)
+    assert torch.equal(loaded(x), net(x))
+    with pytest.raises(LMBError, match=r"one convolution at two names, the file has two"):
+        lmb.load(rewritten(path, change=lambda h: h["layers"]["2.1"].update(window=5)), shared_net())
+    lmb.save(net, path)
+    with pytest.raises(LMBError, match=r"'1.weight_scale' and '2.1.weight_scale' differ"):
+        lmb.load(rewritten(path, tensors=lambda t: t["2.1.weight_scale"].add_(1)), shared_net())
+
+
+def test_a_layer_that_is_binary_in_the_network_only(tmp_path):
+    plain = recipe(unit={"act": "none", "skip": "none"}, activation={"binarizer": "sign"})
+    lmb.save(lmb.convert(lmb.binarize(small_net(), plain | {"ignore": ["0", "4", "6"]})), tmp_path / "net.safetensors")
+    for net in (lmb.binarize(small_net(), plain), lmb.convert(lmb.binarize(small_net(), plain))):
+        before = repr(net)
+        with pytest.raises(LMBError, match=r"layer '4': it is binary in the network, and float in the file"):
+            lmb.load(tmp_path / "net.safetensors", net)
+        assert repr(net) == before
+
+
+def raw(path, header, data=b""):
+    text = json.dumps(header).encode() if isinstance(header, dict) else header
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+def test_files_made_by_hand(path):
+    data = path.read_bytes()
+    size = struct.unpack("<Q", data[:8])[0]
+    header, values = json.loads(data[8 : 8 + size]), data[8 + size :]
+    one = header["conv_first.bias"]["data_offsets"]
+    cases = {
+        "aliased": header | {"conv_first.bias": header["tail.0.bias"]},
+        "overlapping": header | {"more": {"dtype": "U8", "shape": [4], "data_offsets": [one[0], one[0] + 4]}},
+        "huge": header | {"conv_first.bias": header["conv_first.bias"] | {"shape": [1 << 40]}},
+        "huger": header | {"conv_first.bias": header["conv_first.bias"] | {"shape": [1 << 63, 1 << 63]}},
+        "outside": header | {"conv_first.bias": header["conv_first.bias"] | {"data_offsets": [1 << 40, 1 << 41]}},
+        "reversed": header | {"conv_first.bias": header["conv_first.bias"] | {"data_offsets": one[::-1]}},
+        "negative": header | {"conv_first.bias": header["conv_first.bias"] | {"shape": [-12]}},
+        "no tensors": {"__metadata__": header["__metadata__"]},
+        "metadata": header | {"__metadata__": {"lmb_quant": 1}},
+        "type": header | {"conv_first.bias": header["conv_first.bias"] | {"dtype": "F4"}},
+        "list": b"[]",
+        "bytes": bytes(range(128, 192)),
+        "empty": b"",
+        "twice": data[8 : 8 + size].replace(b'"tail.0.bias"', b'"conv_first.bias"', 1),
+    }
+    for changed in cases.values():
+        raw(path, changed, values)
+        with pytest.raises(LMBError, match=r"net\.safetensors: "):
+            lmb.load(path)
+
+
+def test_what_is_no_file(path, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path, tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(LMBError, match=r"it is not a file"):
+            lmb.load(place)
+    with pytest.raises(NotADirectoryError):
+        lmb.load(path / "more")
+
+
+def test_a_file_that_may_not_be_read(path):
+    path.chmod(0)
+    said = run_python(f"""
+import os
+import lmb_quant as lmb
+if os.geteuid() == 0:  # who may read everything
+    os.seteuid(65534)
+try:
+    lmb.load({str(path)!r})
+except PermissionError as error:
+    print("refused")
+""")
+    assert said == "refused\n"
+
+
+def test_headers_of_huge_networks_take_no_memory(path, tmp_path):
+    """Under a limit of address space just above what the process has."""
+    changes = {
+        "blocks": lambda h: h["arch"]["args"].update(num_block=h["layers"].__len__()),
+        "features": lambda h: h["arch"]["args"].update(num_feat=1 << 16),
+        "layer": lambda h: layer_of(h).update(in_channels=1 << 16, out_channels=1 << 16),
+        "everything": lambda h: (
+            h["arch"]["args"].update(num_feat=1 << 16),
+            [layer.update(in_channels=1 << 16, out_channels=1 << 16, slopes=1 << 16) for layer in h["layers"].values()],
+        ),
+    }
+    data = path.read_bytes()
+    for name, change in changes.items():
+        path.write_bytes(data)
+        rewritten(path, change=change).rename(tmp_path / f"{name}.huge")
+    said = run_python(f"""
+import pathlib, resource, sys
+import lmb_quant as lmb
+try:
+    lmb.load({str(tmp_path / "none")!r})
+except FileNotFoundError:
+    pass
+pages = int(pathlib.Path("/proc/self/statm").read_text().split()[0])
+limit = pages * resource.getpagesize() + (64 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+for path in sorted(pathlib.Path({str(tmp_path)!r}).glob("*.huge")):
+    try:
+        lmb.load(path)
+    except lmb.LMBError as error:
+        print(path.stem)
+assert "torch._dynamo" not in sys.modules  # the meta device loads no compiler
+""")
+    assert said.split() == sorted(changes)
+
+
+def test_where_a_file_is_written(path, tmp_path):
+    net = lmb.load(path)
+    with pytest.raises(LMBError, match=r"there is no folder '.*/none'"):
+        lmb.save(net, tmp_path / "none" / "net.safetensors")
+    with pytest.raises(LMBError, match=r"it is a folder"):
+        lmb.save(net, tmp_path)
+    before = path.read_bytes()
+    for name in ("net.safetensors", "net", "net.bin", "a name.of.mine"):
+        lmb.save(net, str(tmp_path / name))
+        assert (tmp_path / name).read_bytes() == before
+        assert type(lmb.load(tmp_path / name)) is LMBSRResNet
+
+
+class OfMine(torch.Tensor):
+    pass
+
+
+class WithExtraState(nn.Conv2d):
+    def get_extra_state(self):
+        return {"words": 1}
+
+
+def test_tensors_that_cannot_be_stored(tmp_path):
+    def with_head(head):
+        net = packed(lambda: lmb.binarize(small_net(), "lmb"))
+        net[0] = head
+        return net
+
+    mine = conv(3, 8)
+    mine.weight = nn.Parameter(torch.zeros(8, 3, 3, 3).as_subclass(OfMine), requires_grad=False)
+    cases = [
+        (mine, r"tensor '0.weight': .*OfMine cannot be stored. Allowed: plain tensors"),
+        (conv(3, 8, dtype=torch.complex64), r"tensor '0.weight': torch.complex64.*Allowed: dense tensors"),
+        (conv(3, 8).to("meta"), r"tensor '0.weight': it is on the meta device"),
+        (WithExtraState(3, 8, 3), r"tensor '0._extra_state': dict cannot be stored. Allowed: tensors"),
+    ]
+    for head, message in cases:
+        with pytest.raises(LMBError, match=message):
+            lmb.save(with_head(head), tmp_path / "net.safetensors")
+    assert not list(tmp_path.iterdir())
+    lmb.save(with_head(conv(3, 8)), tmp_path / "net.safetensors")
+    other = small_net()
+    other[0] = WithExtraState(3, 8, 3, padding=1)
+    with pytest.raises(LMBError, match=r"'0._extra_state': the network's state has dict there"):
+        lmb.load(tmp_path / "net.safetensors", other)
+
+
+def test_half_precision_outside_the_packed_layers(path, tmp_path):
+    net = lmb.load(path).half()
+    lmb.save(net, tmp_path / "half.safetensors")
+    loaded = lmb.load(tmp_path / "half.safetensors")
+    assert loaded.conv_first.weight.dtype == torch.half
+    assert loaded.body[0].conv1.weight_scale.dtype == torch.float32

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from lmb_quant import archs
 from lmb_quant.errors import LMBError, unknown_name
@@ -13,6 +16,13 @@ from .header import Arch
 
 ARCHS: dict[str, type[nn.Module]] = {"LMBSRResNet": archs.LMBSRResNet, "LMBVDSR": archs.LMBVDSR}
 _MAX_COUNT = 1 << 16
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leaves random weights undrawn: on the meta device torch loads its whole compiler to draw none."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return args[0] if func is torch.Tensor.normal_ else func(*args, **kwargs or {})
 
 
 def build(arch: Arch | None, layers: int) -> nn.Module:
@@ -35,7 +45,7 @@ def build(arch: Arch | None, layers: int) -> nn.Module:
         if key == "recipe" or not (plain or (key == "tail" and isinstance(value, str))):
             raise LMBError(f"arch: {key}: {value!r} is not allowed. Allowed: numbers up to {high}.")
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _Undrawn():
             return ARCHS[arch.type](**arch.args, recipe=None)
     except (LMBError, TypeError) as error:
         raise LMBError(f"arch: {error}") from None
