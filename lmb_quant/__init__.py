@@ -12,5 +12,6 @@ from .rewrite import plan as plan
 from .rewrite import recipe_of as recipe_of
 from .serialize import load as load
 from .serialize import save as save
+from .upscale import upscale as upscale
 
 __version__ = "0.1.0"

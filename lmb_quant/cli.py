@@ -5,14 +5,18 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from lmb_quant.errors import LMBError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 app = typer.Typer(
     help="1-bit super-resolution networks by local-mean binarisation.",
@@ -100,6 +104,27 @@ def doctor() -> None:
 
 
 @app.command()
+def upscale(
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Images, and folders of images.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A file for one image, else a folder.")],
+    model: Annotated[str, typer.Option(help="File of lmb_quant.save(), or the name of a shipped network.")],
+    tile: Annotated[
+        int | None, typer.Option(min=1, help="Side of a tile, LR pixels; default: about 2 GiB.")
+    ] = None,
+    overlap: Annotated[int | None, typer.Option(min=0, help="Around a tile, LR pixels; default: exact.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
+) -> None:
+    """Enlarge PNG, JPEG, WebP and TIFF images by a packed network. Exit code 1 if one failed; the others are done."""
+    from lmb_quant.upscale import Upscaler
+    from lmb_quant.upscale.batch import find_jobs, run_jobs
+
+    jobs = find_jobs(inputs, output)
+    upscaler = Upscaler(_network(model), tile=tile, overlap=overlap, threads=threads)
+    raise typer.Exit(1 if run_jobs(upscaler, jobs, Console(stderr=True), force=force) else 0)
+
+
+@app.command()
 def demo(
     folder: Annotated[Path, typer.Option(help="Where photographs, runs and the picture go.")] = Path("lmb-demo"),
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each method; the table shows mean and spread.")] = 1,
@@ -166,6 +191,23 @@ def bench_report(
 
     for path in write_report(folder, suite):
         _say(str(path))
+
+
+def _network(name_or_file: str) -> nn.Module:
+    """A packed network by the name under which it is shipped, or by its file."""
+    from lmb_quant.serialize import load
+
+    zoo = files("lmb_quant").joinpath("zoo")
+    shipped = {Path(f.name).stem: f for f in (zoo.iterdir() if zoo.is_dir() else ()) if f.name.endswith(".safetensors")}
+    if name_or_file in shipped:
+        with as_file(shipped[name_or_file]) as path:
+            return load(path)
+    if not Path(name_or_file).is_file():
+        names = ", ".join(sorted(shipped)) or "none is shipped"
+        raise LMBError(
+            f"--model: {name_or_file!r} is no file. Allowed: a file of lmb_quant.save(), or a name: {names}."
+        )
+    return load(name_or_file)
 
 
 def _say(text: str) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lmb_quant.errors import LMBError, unknown_name
+from lmb_quant.ops.enlarge import enlarge
 from lmb_quant.rewrite import RecipeLike
 
 from ._blocks import (
@@ -156,6 +156,6 @@ class LMBSRResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Enlarges ``(N, num_in_ch, H, W)``, values about [0, 1], to ``(N, num_out_ch, upscale H, upscale W)``."""
-        base = F.interpolate(x, scale_factor=self.upscale, mode="bilinear", align_corners=False)
+        base = enlarge(x, self.upscale, "bilinear")
         feat = self.act(self.conv_first((x - 0.5) * self.img_range))
         return base + self.tail(self.body(feat, overwrite=True)) / self.img_range

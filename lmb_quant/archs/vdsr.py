@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from lmb_quant.ops.enlarge import enlarge
 from lmb_quant.rewrite import RecipeLike
 
 from ._blocks import apply_recipe, check_channels, check_count, check_range, check_upscale, conv_act, convs_of, zero_
@@ -73,7 +73,7 @@ class LMBVDSR(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Enlarges ``(N, num_in_ch, H, W)``, values about [0, 1], to ``(N, num_out_ch, upscale H, upscale W)``."""
-        base = F.interpolate(x, scale_factor=self.upscale, mode="bicubic", align_corners=False)
+        base = enlarge(x, self.upscale, "bicubic")
         feat = self.act(self.conv_first((base - 0.5) * self.img_range))
         for conv in self.body:
             feat = conv_act(conv, feat, self.act, overwrite=True)
