@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from lmb_quant.convert import ready
@@ -82,10 +82,8 @@ def save(model: nn.Module, path: str | Path) -> None:
     )
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        save_file(tensors, partial, {KEY: to_text(header, tensors)})
+        partial.write_bytes(to_bytes(tensors, {KEY: to_text(header, tensors)}))
         partial.replace(path)
-    except SafetensorError as error:
-        raise OSError(f"{path}: it cannot be written: {error}") from None
     finally:
         partial.unlink(missing_ok=True)
 

@@ -16,7 +16,7 @@ from torch import nn
 import lmb_quant as lmb
 from lmb_quant import LMBError, Recipe
 from lmb_quant.archs import LMBVDSR, LMBSRResNet
-from lmb_quant.packed_file import checksum
+from lmb_quant.packed_file import TensorCodec, checksum, register_codec
 
 ARCHS = {
     "light": lambda: LMBSRResNet(num_feat=12, num_block=2, upscale=2),
@@ -358,6 +358,8 @@ def test_where_a_file_is_written(path, tmp_path):
         lmb.save(net, tmp_path / "none" / "net.safetensors")
     with pytest.raises(LMBError, match=r"it is a folder"):
         lmb.save(net, tmp_path)
+    (tmp_path / "plain").touch()
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode  # as any other new file
     before = path.read_bytes()
     for name in ("net.safetensors", "net", "net.bin", "a name.of.mine"):
         lmb.save(net, str(tmp_path / name))
@@ -405,3 +407,13 @@ def test_half_precision_outside_the_packed_layers(path, tmp_path):
     loaded = lmb.load(tmp_path / "half.safetensors")
     assert loaded.conv_first.weight.dtype == torch.half
     assert loaded.body[0].conv1.weight_scale.dtype == torch.float32
+
+
+def test_a_codec_name_is_taken_once():
+    class Codec(TensorCodec):
+        name = "none.Words"
+        stores = split = parts = join = None
+
+    register_codec(Codec())
+    with pytest.raises(LMBError, match=r"codec name 'none.Words' is already taken by .*Codec"):
+        register_codec(Codec())
