@@ -25,8 +25,9 @@ from .metadata import Metadata, metadata_of, png_chunks
 Pixels = Image.Image | NDArray[np.uint16]
 """8 bits: a PIL image of mode L, LA, RGB, RGBA or CMYK. 16 bits, which Pillow has for gray only: an array (H, W, C)."""
 
-_READ = ("PNG", "JPEG", "MPO", "WEBP", "TIFF")
+_READ = ("PNG", "JPEG", "WEBP", "TIFF")
 _HEADER_END = 33  # of a PNG file: signature and IHDR
+_BITS_PER_SAMPLE = 258  # tag of a TIFF file
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +85,7 @@ def write_image(path: Path, file: ImageFile) -> None:
     try:
         if isinstance(file.pixels, Image.Image):
             options = file.metadata.options(form.name, *file.size)
-            file.pixels.save(partial, form.name, **form.options, **options)
+            file.pixels.save(partial, form.name, **{**form.options, **options})
         elif form.name == "PNG":
             partial.write_bytes(_png(file.pixels, file.metadata))
         else:
@@ -101,7 +102,7 @@ def _read(path: Path, image: Image.Image) -> ImageFile:
         raise LMBError(f"{width} x {height} pixels are not allowed. Allowed: {limit:,}, against decompression bombs.")
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # a photograph and its preview or depth
         raise LMBError(f"it is animated or has pages: {image.n_frames}. Allowed: one image.")  # type: ignore[attr-defined]
-    if image.mode.startswith("I;16") or any(";16" in str(tile) for tile in getattr(image, "tile", ())):
+    if _is_deep(image):
         metadata, orientation = metadata_of(image, path)
         return ImageFile(_turned(_deep_pixels(path, image), orientation), metadata)
     image.load()  # TIFF: turns the pixels and drops the orientation
@@ -109,6 +110,12 @@ def _read(path: Path, image: Image.Image) -> ImageFile:
     upright = plain_mode(ImageOps.exif_transpose(image))
     plain = Image.frombytes(upright.mode, upright.size, upright.tobytes())  # without what save() would take from info
     return ImageFile(plain, metadata)
+
+
+def _is_deep(image: Image.Image) -> bool:
+    if image.format == "TIFF":
+        return 16 in image.tag_v2.get(_BITS_PER_SAMPLE, ())  # type: ignore[attr-defined]
+    return image.mode.startswith("I;16") or any(";16" in str(tile) for tile in getattr(image, "tile", ()))
 
 
 def _deep_pixels(path: Path, image: Image.Image) -> NDArray[np.uint16]:

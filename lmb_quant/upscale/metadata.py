@@ -51,6 +51,8 @@ class Metadata:
         options: dict[str, Any] = {"icc_profile": self.icc}
         if len(exif):
             options["exif"] = exif.tobytes()
+        if form == "TIFF" and any(tag in exif for tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)):
+            options["compression"] = None  # libtiff, which compresses, cannot write these directories
         if self.dpi is not None and form != "WEBP":
             options["dpi"] = self.dpi
         if self.xmp is not None and form in ("JPEG", "WEBP"):

@@ -47,7 +47,8 @@ def ready(model: nn.Module, threads: int | None = None) -> Iterator[None]:
     """Eval mode, no gradients, ``threads`` CPU threads; all of it as before at the end."""
     training, before = [(module, module.training) for module in model.modules()], torch.get_num_threads()
     try:
-        model.eval()
+        for module, _ in training:  # as eval(), which exported programs do not have
+            module.training = False
         if threads is not None:
             torch.set_num_threads(threads)
         with torch.inference_mode():
