@@ -108,9 +108,7 @@ def upscale(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Images, and folders of images.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="A file for one image, else a folder.")],
     model: Annotated[str, typer.Option(help="File of lmb_quant.save(), or the name of a shipped network.")],
-    tile: Annotated[
-        int | None, typer.Option(min=1, help="Side of a tile, LR pixels; default: about 2 GiB.")
-    ] = None,
+    tile: Annotated[int | None, typer.Option(min=1, help="Side of a tile, LR pixels; default: about 2 GiB.")] = None,
     overlap: Annotated[int | None, typer.Option(min=0, help="Around a tile, LR pixels; default: exact.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
@@ -169,6 +167,9 @@ def bench_run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List cells, estimate the time, train nothing.")] = False,
     output: Annotated[Path, typer.Option(help="Folder of results; runs may share it.")] = Path("lmb-bench"),
     jobs: Annotated[int | None, typer.Option(min=1, help="Cells at a time; default: one a GPU or core.")] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="Spread cells over the Ray cluster at this address, or 'auto'.")
+    ] = None,
 ) -> None:
     """Train and evaluate a suite's cells; finished ones are kept, begun ones continued. Exit code 1 if one failed."""
     from lmb_quant.bench.suite.run import prepare, run, show  # the host is heavy and optional
@@ -178,7 +179,11 @@ def bench_run(
     if dry_run:
         show(job, console, jobs=jobs)
         return
-    raise typer.Exit(run(job, console, jobs=jobs))
+    if ray is None:
+        raise typer.Exit(run(job, console, jobs=jobs))
+    from lmb_quant.bench.suite.cluster import run_on_ray  # Ray is heavy and optional
+
+    raise typer.Exit(run(job, console, scheduler=run_on_ray(ray)))
 
 
 @bench.command("report")

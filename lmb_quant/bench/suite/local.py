@@ -20,7 +20,8 @@ Ended = tuple[Cell, Outcome]
 Scheduler = Callable[[Sequence[Cell], Store, Callable[[], None]], Iterator[Ended]]
 """Does cells in any order, yields each as it ends, and calls the last argument a few times a second."""
 
-_RETRY = 2.0
+RETRY = 2.0
+"""Seconds after which a cell that another process has is looked at again."""
 
 
 def default_jobs(threads: int) -> int:
@@ -45,7 +46,7 @@ def run_locally(jobs: int) -> Scheduler:
                         if store.result(cell) is not None:
                             yield cell, Outcome.DONE
                         elif store.is_locked(cell):
-                            elsewhere.append((time.monotonic() + _RETRY, cell))
+                            elsewhere.append((time.monotonic() + RETRY, cell))
                         else:
                             place = places.popleft()
                             future = pool.submit(run_cell, cell, store, environment=_environment(place), stop=stop)
@@ -58,7 +59,7 @@ def run_locally(jobs: int) -> Scheduler:
                         cell, place = running.pop(future)
                         places.append(place)
                         if future.result() is Outcome.BUSY:
-                            elsewhere.append((time.monotonic() + _RETRY, cell))
+                            elsewhere.append((time.monotonic() + RETRY, cell))
                         else:
                             yield cell, future.result()
             finally:

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scheduler of a Ray cluster: its own, with its own retries when a node is lost."""
+
+from __future__ import annotations
+
+import importlib
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from lmb_quant.errors import LMBError
+
+from .cell_process import Outcome, run_cell
+from .cells import Cell
+from .local import RETRY, Ended, Scheduler
+from .store import Store
+
+
+def run_on_ray(address: str) -> Scheduler:
+    """The scheduler for a Ray cluster; a cell takes a GPU where the cluster has any, else its threads' cores.
+
+    The folders of images and of results must have the same paths on every machine. When a node is lost, Ray gives its
+    cells to others, which continue from the last checkpoints.
+
+    Args:
+        address: Of the cluster's head, ``auto`` for the one that runs on this machine.
+
+    Raises:
+        LMBError: If Ray is not installed, or there is no cluster at the address.
+    """
+    try:
+        ray: Any = importlib.import_module("ray")
+    except ImportError:
+        raise LMBError("--ray: Ray is not installed. To use it: pip install 'lmb-quant[ray]'") from None
+
+    def run(cells: Sequence[Cell], store: Store, tick: Callable[[], None]) -> Iterator[Ended]:
+        _connect(ray, address)
+        gpus = int(ray.cluster_resources().get("GPU", 0) > 0)
+        task = ray.remote(max_retries=-1)(_do)  # as often as nodes are lost; what a cell itself does wrong is no retry
+
+        def submit(cell: Cell) -> Any:
+            return task.options(num_cpus=cell.threads, num_gpus=gpus).remote(cell.model_dump_json(), str(store.root))
+
+        running = {submit(cell): cell for cell in cells}
+        elsewhere: deque[tuple[float, Cell]] = deque()
+        try:
+            while running or elsewhere:
+                while elsewhere and elsewhere[0][0] <= time.monotonic():
+                    cell = elsewhere.popleft()[1]
+                    running[submit(cell)] = cell
+                tick()
+                if not running:
+                    time.sleep(0.2)
+                    continue
+                for done in ray.wait(list(running), timeout=0.5)[0]:
+                    cell = running.pop(done)
+                    outcome = _outcome(ray, done, cell, store)
+                    if outcome is Outcome.BUSY:
+                        elsewhere.append((time.monotonic() + RETRY, cell))
+                    else:
+                        yield cell, outcome
+        finally:
+            for reference in running:
+                ray.cancel(reference, force=True)
+            ray.shutdown()
+
+    return run
+
+
+def _connect(ray: Any, address: str) -> None:
+    host, _, port = address.rpartition(":")
+    try:
+        if host and port.isdigit() and "://" not in address:  # Ray itself tries for minutes, then ends the process
+            socket.create_connection((host, int(port)), timeout=10).close()
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    except (OSError, OverflowError, RuntimeError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise LMBError(f"--ray: {address!r}: there is no cluster: {reason}") from None
+
+
+def _do(cell: str, root: str) -> str:
+    """What runs on a node: one cell, by plain values."""
+    store = Store(Path(root))
+    parsed = Cell.model_validate_json(cell)
+    return (Outcome.DONE if store.result(parsed) is not None else run_cell(parsed, store)).value
+
+
+def _outcome(ray: Any, done: Any, cell: Cell, store: Store) -> Outcome:
+    try:
+        return Outcome(ray.get(done))
+    except ray.exceptions.RayError as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        failure = {"cell": cell.name, "error": reason, "exit": "lost by Ray", "log": str(store.log(cell)), "tail": []}
+        store.write_failure(cell, failure)
+        return Outcome.FAILED
