@@ -11,7 +11,8 @@ from functools import cache
 from pathlib import Path
 
 import lmb_quant
-from lmb_quant import binarizers, integrations
+import lmb_quant.integrations
+from lmb_quant import binarizers
 from lmb_quant.recipe import Recipe
 
 # What the training of a cell runs. Packing and kernels are not among it; binarisers are hashed one by one.
@@ -37,7 +38,7 @@ def binarizer_digests(recipe: Recipe | None) -> dict[str, str]:
 def training_code() -> str:
     """Hash of the code that all cells' training shares."""
     package = Path(lmb_quant.__file__).parent
-    hosts = Path(inspect.getfile(integrations)).parent
+    hosts = Path(inspect.getfile(lmb_quant.integrations)).parent
     roots = [
         hosts / name.removeprefix("integrations/") if name.startswith("integrations/") else package / name
         for name in _SHARED

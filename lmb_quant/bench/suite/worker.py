@@ -21,13 +21,13 @@ from filelock import Timeout
 from torch import nn
 
 from lmb_quant.errors import LMBError
-from lmb_quant.integrations.basicsr import train
 from lmb_quant.integrations.basicsr.checkpoint import last_complete, load_weights, network_of
 from lmb_quant.integrations.basicsr.hooks.step_times import read_step_times
 from lmb_quant.integrations.basicsr.images import Pixels
 from lmb_quant.integrations.basicsr.metrics import enlarge_image, run_network
 from lmb_quant.integrations.basicsr.metrics_log import read_validations
 from lmb_quant.integrations.basicsr.options import build
+from lmb_quant.integrations.basicsr.train import main as train
 
 from .cells import Cell
 from .environment import machine, versions
@@ -94,7 +94,7 @@ def _train(cell: Cell, folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     num_gpu = int(torch.cuda.is_available())
     options.write_text(yaml.safe_dump(training_options(cell, num_gpu=num_gpu), sort_keys=False), encoding="utf-8")
     os.chdir(folder)
-    if train.main(["-opt", str(options), "--auto_resume"]) != 0:
+    if train(["-opt", str(options), "--auto_resume"]) != 0:
         raise LMBError("the training was refused; the message above says why.")
     network = build(dict(cell.network_g or {}))
     load_weights(network, run / "models" / "net_g_latest.pth", param_key="params_ema")
