@@ -158,4 +158,4 @@ class LMBSRResNet(nn.Module):
         """Enlarges ``(N, num_in_ch, H, W)``, values about [0, 1], to ``(N, num_out_ch, upscale H, upscale W)``."""
         base = enlarge(x, self.upscale, "bilinear")
         feat = self.act(self.conv_first((x - 0.5) * self.img_range))
-        return base + self.tail(self.body(feat, overwrite=True)) / self.img_range
+        return base.add_(self.tail(self.body(feat, overwrite=True)), alpha=1 / self.img_range)

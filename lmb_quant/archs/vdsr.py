@@ -77,4 +77,4 @@ class LMBVDSR(nn.Module):
         feat = self.act(self.conv_first((base - 0.5) * self.img_range))
         for conv in self.body:
             feat = conv_act(conv, feat, self.act, overwrite=True)
-        return base + self.conv_last(feat) / self.img_range
+        return base.add_(self.conv_last(feat), alpha=1 / self.img_range)
