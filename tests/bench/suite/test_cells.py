@@ -6,8 +6,50 @@ import pytest
 from PIL import Image
 
 from lmb_quant import LMBError
+from lmb_quant.bench.suite.cells import Cell
+from lmb_quant.bench.suite.data import ImageSet
 from lmb_quant.bench.suite.options import training_options
+from lmb_quant.bench.suite.schema import Training
 from lmb_quant.recipe import Recipe
+
+TRAINING = {
+    "steps": 6,
+    "batch": 2,
+    "patch": 8,
+    "optimizer": {"type": "Adam", "lr": 1e-3},
+    "scheduler": {"type": "CosineAnnealingLR"},
+    "validate_every": 3,
+    "checkpoint_every": 3,
+}
+
+
+RECIPE = {
+    "version": 1,
+    "metadata": {"name": "method"},
+    "scheme": {"activation": {"binarizer": "local_mean"}, "weight": {"binarizer": "sign"}},
+}
+
+
+def make_cell(method, **changes):
+    """A cell whose content does not depend on what is installed."""
+    images = {part: ImageSet(name=part, folder="x", images=1, digest=part * 2) for part in "ab"}
+    recipe = RECIPE if method == "lmb" else None
+    content = {
+        "network": "net",
+        "method": method,
+        "upscale": 4,
+        "seed": 0,
+        "network_g": None if method == "bicubic" else {"type": "LMBSRResNet", "upscale": 4, "recipe": recipe},
+        "hooks": (),
+        "training": Training.model_validate(TRAINING),
+        "threads": 1,
+        "train": (images["a"],),
+        "test": (images["b"],),
+        "validation": "b",
+        "torch": "2.13",
+        "binarizers": {"activation local_mean": "x"} if recipe else {},
+    }
+    return Cell.model_validate({**content, **changes})
 
 
 def keys(job):
@@ -97,3 +139,17 @@ def test_an_architecture_of_basicsr_takes_its_own_argument_for_the_factor(suite,
     suite["networks"] = {"ecbsr": {"arch": {"type": "ECBSR", "num_in_ch": 3, "num_out_ch": 3, "num_block": 1,
                                             "num_channel": 4, "with_idt": False, "act_type": "prelu"}}}  # fmt: skip
     assert job(suite, "float").selected[0].network_g["arch"]["scale"] == 2
+
+
+@pytest.mark.parametrize(
+    ("method", "training_key", "key"),
+    [
+        ("bicubic", "670f1b2629a92aaa", "0a800fce962e3bd2"),
+        ("float", "9defceebff2cff70", "f3b614f84cfecf93"),
+        ("lmb", "6b396f1c759839ab", "5bd08b59d16e1f0a"),
+    ],
+)
+def test_keys_are_as_they_always_were(method, training_key, key):
+    """Results that were trained long ago stay found: a field that a cell does not use is no part of its key."""
+    cell = make_cell(method)
+    assert (cell.training_key, cell.key) == (training_key, key)
