@@ -10,7 +10,7 @@ from helpers import binary, rules
 from torch.utils._pytree import tree_leaves
 
 import lmb_quant as lmb
-from lmb_quant.modules import BinaryConv2d
+from lmb_quant.modules import BinaryConv2d, packed_convs
 
 if importlib.util.find_spec("basicsr") is None:
     pytest.skip("BasicSR is not installed", allow_module_level=True)
@@ -266,6 +266,24 @@ def test_binarizing_again_changes_nothing(key, name):
     lmb.binarize(net, name)
     assert list(net.modules()) == modules
     assert set(rules(lmb.plan(net, name)).values()) >= {"binary already"}
+
+
+@pytest.mark.parametrize("key", ["MSRResNet-x4", "EDSR", "RCAN", "RRDBNet-x2", "SRVGGNetCompact", "SwinIR", "RIDNet"])
+def test_it_packs_and_its_file_loads_into_the_float_network(key, tmp_path):
+    net = lmb.binarize(build(ALL[key][0]), "lmb")
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+        x = torch.rand(ALL[key][1])
+        expected = net.eval()(x)
+        packed = lmb.convert(net)
+        lmb.save(packed, tmp_path / "net.safetensors")
+        loaded = lmb.load(tmp_path / "net.safetensors", model=build(ALL[key][0]))
+        y = packed(x)
+        assert torch.equal(loaded(x), y)
+    assert len(list(packed_convs(packed))) == len(binary(net))
+    # a value within rounding of its threshold may fall to the other side behind a float layer
+    assert float((y - expected).square().sum() / expected.square().sum()) < 1e-4
 
 
 SKIPS = {

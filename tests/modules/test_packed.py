@@ -5,6 +5,7 @@ import copy
 import pickle
 
 import pytest
+import skimage.data
 import torch
 from helpers import config, conv
 from hypothesis import given, settings
@@ -28,9 +29,12 @@ def image(kind, shape):
         return x.relu()
     if kind == "ramp":
         return torch.linspace(-1, 1, x.numel()).view(shape)
-    if kind == "photo":  # smooth, with steps of 1/255
-        smooth = nn.functional.interpolate(x[..., ::3, ::3], shape[2:], mode="bilinear")
-        return (smooth * 64).round() / 255
+    if kind == "photo":  # its colours and their differences between neighbours, as a first layer might give
+        photo = (
+            torch.from_numpy(skimage.data.chelsea()[100 : 100 + shape[2], 150 : 150 + shape[3]]).movedim(-1, 0) / 255
+        )
+        maps = torch.cat([photo, photo.diff(dim=1, append=photo[:, -1:]), photo.diff(dim=2, append=photo[..., -1:])])
+        return torch.stack([maps[torch.arange(shape[1]) % len(maps)]] * shape[0])
     return x
 
 
