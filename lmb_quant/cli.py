@@ -124,7 +124,9 @@ def upscale(
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Option(help="Where photographs, runs and the picture go.")] = Path("lmb-demo"),
+    folder: Annotated[Path, typer.Option(file_okay=False, help="Where photographs, runs and the picture go.")] = Path(
+        "lmb-demo"
+    ),
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each method; the table shows mean and spread.")] = 1,
     steps: Annotated[int | None, typer.Option(min=10, help="Training steps of each run.")] = None,
 ) -> None:

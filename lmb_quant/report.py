@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -139,8 +139,12 @@ def summary(model: nn.Module, input_size: tuple[int, ...] = (1, 3, 180, 320)) ->
         The figures; a layer that runs several times is counted as often, one that does not run has none.
 
     Raises:
-        LMBError: If the model does not run on an input of that size.
+        LMBError: If ``input_size`` is no size, or the model does not run on an input of it.
     """
+    if not isinstance(input_size, Sequence) or not all(isinstance(side, int) and side > 0 for side in input_size):
+        raise LMBError(
+            f"input_size: {input_size!r} is not allowed. Allowed: the input's size, such as (1, 3, 180, 320)."
+        )
     runs = _trace(model, tuple(input_size))
     binary = tuple(
         f"{name}.{child}".lstrip(".")

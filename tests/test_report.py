@@ -140,6 +140,12 @@ def test_models_that_do_not_run_on_the_size(problem):
     assert lmb.summary(Picky(problem), (1, 3, 8, 17)).ops
 
 
+@pytest.mark.parametrize("size", [8, (1, 3, 0, 8), (1, 3, 8.0, 8), "1388"])
+def test_what_is_no_size_is_refused(size):
+    with pytest.raises(LMBError, match=r"input_size: .* is not allowed"):
+        lmb.summary(conv(3, 3), size)
+
+
 def test_models_that_need_values_run_for_real():
     class Values(nn.Sequential):
         def forward(self, x):

@@ -83,6 +83,10 @@ def _option_file(args: argparse.Namespace, command: str, *, is_train: bool) -> I
             raise
         except Exception as error:  # what the hosts raise on odd values; nothing has been created yet
             raise LMBError(f"{source}: cannot be used: {type(error).__name__}: {error}") from error
+    if not is_train and opt["path"].get("pretrain_network_g") is None:
+        sys.stderr.write(
+            f"warning: {source}: path.pretrain_network_g is not given: an untrained network is evaluated\n"
+        )
     with tempfile.TemporaryDirectory(prefix="lmb-quant-") as folder:
         path = Path(folder) / source.name
         text = yaml.safe_dump(opt, sort_keys=False, allow_unicode=True)

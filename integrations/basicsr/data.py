@@ -20,6 +20,7 @@ from basicsr.utils import bgr2ycbcr
 from .images import Pixels, find_images, open_store
 
 _GIB = 2**30
+_LEAST_LR = 2  # pixels a side, or the reduction fails
 _LOGGER = logging.getLogger("basicsr")  # get_root_logger would set it up before its file is known
 
 
@@ -52,7 +53,7 @@ class HRImageDataset(Dataset[dict[str, Any]]):
         self.is_train = opt["phase"] == "train"
         if opt.get("color") not in (None, "y"):
             raise LMBError(f"color: {opt['color']!r} is not allowed. Allowed: y, or leave it out for RGB.")
-        self.gt_size = self._check_gt_size() if self.is_train else self.scale
+        self.gt_size = self._check_gt_size() if self.is_train else _LEAST_LR * self.scale
         paths = find_images(opt["dataroot_gt"])
         budget = int(float(opt.get("cache_gb", 4)) * _GIB)
         small = bool(opt.get("skip_small", False))

@@ -26,7 +26,8 @@ from .checkpoint import load_weights
 from .data import HRImageDataset
 from .hooks import make_hooks
 from .optim import check_keywords, make_optimizer, make_scheduler
-from .options import build
+from .option_trials import try_loss, try_metric
+from .options import build_of
 
 _STOCK_OPTIMIZERS = ("Adam",)
 _STOCK_SCHEDULERS = ("CosineAnnealingRestartLR", "MultiStepLR", "MultiStepRestartLR")
@@ -103,6 +104,7 @@ class _Checker:
         _check_number("scale", self.opt["scale"], least=1)
         if not isinstance(self.opt["scale"], int):
             raise LMBError(f"scale: {self.opt['scale']!r} is not allowed. Allowed: a whole number without a point.")
+        _check_switches("", self.opt)
         _check_keys("path", self.opt["path"], keys.PATH)
         _check_keys("dist_params", self.opt.get("dist_params") or {}, keys.DIST_PARAMS)
         self._check_val()
@@ -137,6 +139,7 @@ class _Checker:
             _check_keys(place, metric, [*(n for n in named if n not in ("img", "img2")), "type", "better"])
             if metric.get("better", "higher") not in ("higher", "lower"):
                 raise LMBError(f"{place}.better: {metric['better']!r} is not allowed. Allowed: higher, lower.")
+            try_metric(place, function, {k: value for k, value in metric.items() if k not in ("type", "better")})
 
     def _check_train_values(self) -> None:
         train, logger = self.opt["train"], self.opt["logger"]
@@ -169,6 +172,8 @@ class _Checker:
         if loss is None:
             raise LMBError(f"{place}: {unknown_name('loss', kind, LOSS_REGISTRY.keys())}")
         check_keywords(f"{place}: {kind}", loss, options)
+        if place == "train.pixel_opt":  # a perceptual loss would fetch a network
+            try_loss(place, loss, options)
 
     def _check_network(self) -> nn.Module:
         network = check_network(self.opt, self.place)
@@ -176,12 +181,7 @@ class _Checker:
         upscale = _argument(registered(ARCH_REGISTRY, inner["type"]), inner, ("upscale", "scale"))
         if upscale is not None and upscale != self.opt["scale"]:
             raise LMBError(f"scale: {self.opt['scale']!r} is not network_g's upscale, {upscale!r}.")
-        try:
-            net = build(network)
-        except LMBError as error:
-            raise LMBError(f"network_g: {error}") from None
-        except (TypeError, ValueError, AssertionError, NotImplementedError, KeyError) as error:
-            raise LMBError(f"network_g: {network['type']} cannot be built with these arguments: {error!r}") from error
+        net = build_of(self.place, network)
         path = self.opt["path"]
         if path.get("pretrain_network_g") is not None:
             strict = path.get("strict_load_g", True)
@@ -278,6 +278,15 @@ def _check_keys(place: str, options: Any, allowed: Collection[str], required: Co
     for key in required:
         if options.get(key) is None:
             raise LMBError(f"{prefix}the key {key!r} is missing.")
+
+
+def _check_switches(place: str, options: Mapping[str, Any]) -> None:
+    """Whatever is a switch is true or false, wherever it stands; text such as 'no' would count as true."""
+    for key, value in options.items():
+        if isinstance(value, Mapping):
+            _check_switches(f"{place}{key}.", value)
+        elif key in keys.SWITCHES and value is not None and not isinstance(value, bool):
+            raise LMBError(f"{place}{key}: {value!r} is not allowed. Allowed: true, false.")
 
 
 def _check_number(place: str, value: Any, *, least: int) -> None:

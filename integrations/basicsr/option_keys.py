@@ -59,6 +59,19 @@ LOADER = [
     "persistent_workers",
     "use_shuffle",
 ]
+SWITCHES = [
+    "find_unused_parameters",
+    "pbar",
+    "persistent_workers",
+    "pin_memory",
+    "save_img",
+    "skip_small",
+    "strict_load_g",
+    "use_hflip",
+    "use_rot",
+    "use_shuffle",
+    "use_tb_logger",
+]
 _PAIRED = [
     "dataroot_gt",
     "dataroot_lq",

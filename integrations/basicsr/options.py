@@ -109,8 +109,8 @@ def float_network(option_file: str) -> tuple[nn.Module, Any]:
     path = find_option_file(option_file)
     options = check_network(read_options(path), str(path))
     if options["type"] not in [architecture.__name__ for architecture in ARCHITECTURES]:
-        return build(options), None
-    return build({**options, "recipe": None}), options.get("recipe", "lmb")
+        return build_of(path, options), None
+    return build_of(path, {**options, "recipe": None}), options.get("recipe", "lmb")
 
 
 def built_network(option_file: str) -> tuple[nn.Module, int]:
@@ -129,7 +129,22 @@ def built_network(option_file: str) -> tuple[nn.Module, int]:
 
     path = find_option_file(option_file)
     options = check_network(read_options(path), str(path))
-    return build(options), int(options.get("arch", options).get("num_in_ch", 3))
+    return build_of(path, options), int(options.get("arch", options).get("num_in_ch", 3))
+
+
+def build_of(path: str | Path, network: dict[str, Any]) -> nn.Module:
+    """Builds ``network_g`` of an option file.
+
+    Raises:
+        LMBError: If it cannot be built; names the file.
+    """
+    try:
+        return build(network)
+    except LMBError as error:
+        raise LMBError(f"{path}: network_g: {error}") from None
+    except (TypeError, ValueError, AssertionError, NotImplementedError, KeyError) as error:
+        kind = network["type"]
+        raise LMBError(f"{path}: network_g: {kind} cannot be built with these arguments: {error!r}") from error
 
 
 def build(network: dict[str, Any]) -> nn.Module:

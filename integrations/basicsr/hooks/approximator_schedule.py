@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lmb_quant.binarizers.weight_sign import ADAPTIVE_TRIANGLE, WeightSign
 from lmb_quant.errors import LMBError, unknown_name
@@ -45,6 +45,12 @@ class ApproximatorSchedule(Hook):
         if self.shape == "linear":
             return self.start + (self.end - self.start) * done
         return self.start * (self.end / self.start) ** done
+
+    def check(self, opt: dict[str, Any]) -> None:
+        """Raises LMBError if ``until`` lies beyond the training."""
+        total = int(opt["train"]["total_iter"])
+        if self.until is not None and self.until > total:
+            raise LMBError(f"until: {self.until!r} is not allowed. Allowed: an iteration up to total_iter, {total}.")
 
     def before_train(self, model: LMBModel) -> None:
         """Raises LMBError if no layer has an adaptive triangle."""

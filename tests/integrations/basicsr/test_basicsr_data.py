@@ -69,7 +69,7 @@ def luma(image: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_evaluation_agrees_with_an_independent_one(
-    run: Callable[..., int], evaluation_options: dict[str, Any], scale: int
+    run: Callable[..., int], evaluation_options: dict[str, Any], scale: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     register_once(ARCH_REGISTRY, Bicubic)
     evaluation_options["network_g"] = {"type": "Bicubic", "upscale": scale}
@@ -77,6 +77,7 @@ def test_evaluation_agrees_with_an_independent_one(
     for metric in evaluation_options["val"]["metrics"].values():
         metric["crop_border"] = scale
     assert run(evaluation_options, test=True) == 0
+    assert "path.pretrain_network_g is not given: an untrained" in capsys.readouterr().err
     found = read_validations("results/tiny")[0]
 
     psnr, ssim = [], []

@@ -68,6 +68,13 @@ MISTAKES = [
     ("train.pixel_opt.type", "L1Los", "unknown loss 'L1Los'. Did you mean 'L1Loss'?"),
     ("train.pixel_opt.weight", 1, "train.pixel_opt: L1Loss: unknown key 'weight'"),
     ("train.pixel_opt", None, "there is no loss"),
+    ("train.pixel_opt.reduction", "none", "train.pixel_opt: with these arguments it gives no single finite number"),
+    ("train.pixel_opt.loss_weight", "much", "train.pixel_opt: it fails with these arguments: "),
+    (
+        "train.hooks",
+        [{"type": "ApproximatorSchedule", "start": 4.0, "end": 1.0, "until": 13}],
+        "until: 13 is not allowed. Allowed: an iteration up to total_iter, 12",
+    ),
     ("train.hooks", [{"type": "FlipRato"}], "train.hooks[0]: unknown hook 'FlipRato'. Did you mean 'FlipRatio'?"),
     ("train.hooks", [{"type": "FlipRatio", "evry": 1}], "unknown key 'evry'. Did you mean 'every'?"),
     ("train.hooks", [{"type": "ClipBinaryWeights", "limit": 0}], "train.hooks[0]: ClipBinaryWeights: limit: 0"),
@@ -76,6 +83,10 @@ MISTAKES = [
     ("val.val_frq", 3, "val: unknown key 'val_frq'. Did you mean 'val_freq'?"),
     ("val.metrics.psnr.type", "psnr", "val.metrics.psnr: unknown metric 'psnr'"),
     ("val.metrics.psnr.crop_brder", 4, "unknown key 'crop_brder'. Did you mean 'crop_border'?"),
+    ("val.metrics.psnr.crop_border", -1, "val.metrics.psnr.crop_border: -1 is not allowed"),
+    ("val.metrics.psnr.input_order", "HCW", "val.metrics.psnr: it fails with these arguments: "),
+    ("val.save_img", "no", "val.save_img: 'no' is not allowed. Allowed: true, false"),
+    ("datasets.train.use_hflip", 1, "datasets.train.use_hflip: 1 is not allowed. Allowed: true, false"),
     ("logger.print_frq", 3, "logger: unknown key 'print_frq'. Did you mean 'print_freq'?"),
 ]
 
