@@ -21,6 +21,7 @@ def test_two_processes_resume_train_and_save(
 ) -> None:
     options["train"]["hooks"] = [{"type": "FlipRatio"}, {"type": "BestCheckpoint"}]
     options["datasets"]["train"] |= {"num_worker_per_gpu": 1, "dataset_enlarge_ratio": 8}
+    options["logger"]["save_checkpoint_freq"] = 2
     assert run(options, "--force_yml", "train:total_iter=8", "train:scheduler:T_max=12") == 0
     line = command(options, "--launcher", "pytorch", "--auto_resume", launcher=TORCHRUN)
     done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=180, check=False)
@@ -31,6 +32,17 @@ def test_two_processes_resume_train_and_save(
     state = load_file(Path("experiments/tiny/training_states/12.state"))
     first, second = (generators["torch"] for generators in state["lmb"]["rng"])
     assert not torch.equal(first, second)
+
+    network = load_file(Path("experiments/tiny/models/net_g_12.pth"))
+    for path in Path("experiments/tiny").rglob("*12.*"):
+        path.unlink()  # as if they had been killed after the 10th iteration, which was both processes' work
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "iter: 10" in done.stderr
+    again = load_file(Path("experiments/tiny/models/net_g_12.pth"))
+    assert network.keys() == again.keys()
+    for key, tensors in network.items():
+        assert all(torch.equal(again[key][name], value) for name, value in tensors.items())
 
 
 def test_torchrun_is_asked_for(fails: Callable[..., str], options: dict[str, Any]) -> None:
