@@ -7,6 +7,7 @@ holds torchao's weights.
 """
 
 from ._host import MissingTorchAOError as MissingTorchAOError
+from ._host import UnsupportedSchemeError as UnsupportedSchemeError
 from .codec import IntxCodec as IntxCodec
 from .config import LMBConfig as LMBConfig
 from .config import is_binary as is_binary

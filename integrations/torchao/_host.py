@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from textwrap import shorten
 
 import torch
 
@@ -16,6 +17,16 @@ INSTALL = "pip install 'lmb-quant[torchao]'"
 
 class MissingTorchAOError(LMBError, ImportError):
     """torchao, or a name in it, cannot be imported; the message holds the command that installs it."""
+
+
+class UnsupportedSchemeError(LMBError):
+    """torchao cannot run a scheme on a network's convolutions; the message is the reason."""
+
+    @classmethod
+    def of(cls, error: Exception) -> UnsupportedSchemeError:
+        """From what torchao raised."""
+        lines = str(error).strip().splitlines() or ["without a reason"]
+        return cls(shorten(f"{type(error).__name__}: {lines[0]}", 160, placeholder=" ..."))
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -44,7 +55,14 @@ with _without_known_noise():
         from torchao.core.config import AOBaseConfig as AOBaseConfig
         from torchao.core.config import config_from_dict as config_from_dict
         from torchao.quantization import FqnToConfig as FqnToConfig
+        from torchao.quantization import Int4WeightOnlyConfig as Int4WeightOnlyConfig
+        from torchao.quantization import (
+            Int8DynamicActivationInt8WeightConfig as Int8DynamicActivationInt8WeightConfig,
+        )
         from torchao.quantization import IntxUnpackedToInt8Tensor as IntxUnpackedToInt8Tensor
+        from torchao.quantization import IntxWeightOnlyConfig as IntxWeightOnlyConfig
+        from torchao.quantization import PerAxis as PerAxis
+        from torchao.quantization import quantize_ as quantize_
         from torchao.quantization.quantize_.workflows.intx.intx_unpacked_to_int8_tensor import (
             IntxUnpackedToInt8TensorActivationQuantization as IntxUnpackedToInt8TensorActivationQuantization,
         )

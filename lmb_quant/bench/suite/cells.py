@@ -19,6 +19,7 @@ from lmb_quant.recipe import Recipe
 
 from .code import binarizer_digests
 from .data import ImageSet, SuiteData
+from .hosts import QAT, HostSettings, host_settings
 from .methods import Method, resolve_methods
 from .schema import Network, Suite, Training
 
@@ -31,7 +32,8 @@ _OWN_RECIPE = ("LMBSRResNet", "LMBVDSR")
 class Cell(BaseModel):
     """All that decides one result; data only, so that another process or machine can do it.
 
-    ``network_g`` is the section of BasicSR's option file, or None for bicubic enlargement.
+    ``network_g`` is the section of BasicSR's option file, or None for bicubic enlargement. ``host`` says what a host
+    makes of the network afterwards: cells that differ in it alone share one training.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -48,6 +50,7 @@ class Cell(BaseModel):
     validation: str
     torch: str
     binarizers: dict[str, str]
+    host: HostSettings | None = None
 
     @property
     def name(self) -> str:
@@ -65,14 +68,15 @@ class Cell(BaseModel):
         if self.network_g is None:
             return _hash({"bicubic": self.upscale})
         validation = next(images.digest for images in self.test if images.name == self.validation)
-        content = self.model_dump(exclude={"network", "method", "train", "test", "validation"})
+        content = self.model_dump(exclude={"network", "method", "train", "test", "validation", "host"})
         data = {"train": [images.digest for images in self.train], "validation": validation}
         return _hash({"version": KEY_VERSION, **content, **data})
 
     @property
     def key(self) -> str:
-        """Hash of all that decides the result: the training, and the test sets."""
-        return _hash([self.training_key, [[images.name, images.digest] for images in self.test]])
+        """Hash of all that decides the result: the training, the test sets, what a host does after training."""
+        host = [] if self.host is None else [self.host.model_dump()]
+        return _hash([self.training_key, [[images.name, images.digest] for images in self.test], *host])
 
 
 def make_cells(suite: Suite, data: SuiteData) -> list[Cell]:
@@ -89,6 +93,11 @@ def make_cells(suite: Suite, data: SuiteData) -> list[Cell]:
                     cell = _cell(suite, data, label, network, method, upscale, seed)
                     cells.setdefault(cell.name, cell)
     return list(cells.values())
+
+
+def trainings(cells: Sequence[Cell]) -> dict[str, Cell]:
+    """The first cell of each training, by training key: those after it only evaluate the same network otherwise."""
+    return {cell.training_key: cell for cell in reversed(cells)}
 
 
 def select(cells: Sequence[Cell], pattern: str | None) -> list[Cell]:
@@ -115,12 +124,18 @@ def _methods(suite: Suite, label: str, network: Network) -> list[Method]:
 
 def _cell(suite: Suite, data: SuiteData, label: str, network: Network, method: Method, upscale: int, seed: int) -> Cell:
     trained = method.is_trained
+    host = None if method.host is None else host_settings(method.host)
+    network_g = _network_g(network.arch, method.recipe, upscale, suite.place) if trained else None
+    code = binarizer_digests(method.recipe)
+    if host is not None and host.scheme == QAT:
+        network_g = {"type": "LMBInt8", "arch": network_g, "activation_bits": host.activation_bits}
+        code = {QAT: str(host.code), "torchao": str(host.torchao)}
     return Cell(
         network=label if trained else "none",
         method=method.name,
         upscale=upscale,
         seed=seed if trained else suite.seeds[0],
-        network_g=_network_g(network.arch, method.recipe, upscale, suite.place) if trained else None,
+        network_g=network_g,
         hooks=(*suite.training.hooks, *method.hooks) if trained else (),
         training=suite.training,
         threads=suite.threads,
@@ -128,7 +143,8 @@ def _cell(suite: Suite, data: SuiteData, label: str, network: Network, method: M
         test=data.test,
         validation=suite.data.validation or suite.data.test[0],
         torch=_minor(version("torch")),
-        binarizers=binarizer_digests(method.recipe),
+        binarizers=code,
+        host=host,
     )
 
 

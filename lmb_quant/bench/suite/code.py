@@ -34,17 +34,24 @@ def binarizer_digests(recipe: Recipe | None) -> dict[str, str]:
     }
 
 
+def file_digest(name: str) -> str:
+    """Hash of one file's code; the name is relative to the package, ``integrations/torchao/int8.py``."""
+    return _digest([_path(name)])
+
+
 @cache
 def training_code() -> str:
     """Hash of the code that all cells' training shares."""
-    package = Path(lmb_quant.__file__).parent
-    hosts = Path(inspect.getfile(lmb_quant.integrations)).parent
-    roots = [
-        hosts / name.removeprefix("integrations/") if name.startswith("integrations/") else package / name
-        for name in _SHARED
-    ]
+    roots = [_path(name) for name in _SHARED]
     paths = [path for root in roots for path in (sorted(root.rglob("*.py")) if root.is_dir() else [root])]
     return _digest(path for path in paths if not any(part in path.as_posix() for part in _OTHER))
+
+
+def _path(name: str) -> Path:
+    """Integrations may lie elsewhere than the rest of the package."""
+    if name.startswith("integrations/"):
+        return Path(inspect.getfile(lmb_quant.integrations)).parent / name.removeprefix("integrations/")
+    return Path(lmb_quant.__file__).parent / name
 
 
 def _digest(paths: Iterable[Path]) -> str:

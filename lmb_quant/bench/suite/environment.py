@@ -13,7 +13,7 @@ import torch
 
 from .code import training_code
 
-_PACKAGES = ("lmb-quant", "torch", "torchvision", "numpy", "basicsr", "opencv-python-headless", "pillow")
+_PACKAGES = ("lmb-quant", "torch", "torchvision", "numpy", "torchao", "basicsr", "opencv-python-headless", "pillow")
 
 
 def versions() -> dict[str, str]:

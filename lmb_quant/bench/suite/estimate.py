@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from lmb_quant.integrations.basicsr.options import build
 
-from .cells import Cell
+from .cells import Cell, trainings
 from .progress import steps_done
 from .store import Store
 
@@ -49,10 +49,14 @@ def estimate(missing: Sequence[Cell], known: Sequence[Cell], store: Store) -> di
                 measured.setdefault(group, []).append(result["step_seconds"])
     calibrated: dict[tuple[Any, ...], float] = {}
     found = {}
+    leaders = trainings(missing)
     for cell in missing:
         same, network = (*_network(cell), cell.method), _network(cell)
         if not cell.steps:
             found[cell.key] = Estimate(0.0, "no training")
+            continue
+        if leaders[cell.training_key] is not cell:
+            found[cell.key] = Estimate(0.0, f"trained with {leaders[cell.training_key].method}")
             continue
         if same in measured:
             seconds, source = statistics.mean(measured[same]), "measured"

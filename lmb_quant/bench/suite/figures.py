@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from lmb_quant.convert import convert
 from lmb_quant.errors import LMBError
@@ -16,8 +16,11 @@ from lmb_quant.modules import BinaryConv2d
 from lmb_quant.report import summary
 from lmb_quant.serialize import save as save_packed
 
+from .hosts import HostForm
+
 HEIGHT, WIDTH = 720, 1280
 """Size of the HR image for which operations are counted, in pixels, as in the literature."""
+INT8_MACS_PER_OP = 8
 
 
 def count(network: nn.Module, upscale: int) -> dict[str, Any]:
@@ -51,10 +54,42 @@ def count(network: nn.Module, upscale: int) -> dict[str, Any]:
     }
 
 
+def count_host_form(form: HostForm, network: nn.Module, upscale: int) -> dict[str, Any]:
+    """Counts a host's form of a network.
+
+    Args:
+        form: The form.
+        network: The float network, on the CPU.
+        upscale: SR factor.
+
+    Returns:
+        As :func:`count`, and ``int8_macs``: products of int8 weights and int8 activations, 1/8 of an operation each
+        (this project's choice: a 64-bit word holds 8 of them, as it holds 64 bits). All other MACs count in full, those
+        in bf16 and those with weights that are widened at run time among them. ``params`` counts a weight of n bits as
+        n/32. ``bytes`` is the safetensors file of all that the form needs, ``storage_note`` says what is odd in it.
+    """
+    figures = count(network, upscale)
+    layers = summary(network, tuple(figures["input_size"])).layers
+    int8_macs = sum(layer.float_macs for layer in layers if layer.name in form.int8_layers)
+    return {
+        **figures,
+        "params": sum(layer.weights * form.bits.get(layer.name, 32) / 32 for layer in layers),
+        "ops": figures["float_ops"] - int8_macs + int8_macs / INT8_MACS_PER_OP,
+        "float_macs": figures["float_ops"] - int8_macs,
+        "int8_macs": int8_macs,
+        "bytes": _file_size(form.tensors),
+        "storage_note": form.note,
+    }
+
+
+def _file_size(tensors: dict[str, Tensor]) -> int:
+    return len(save({name: value.contiguous().clone() for name, value in tensors.items()}))
+
+
 def _bytes(network: nn.Module, computed: int) -> tuple[int, str]:
     """Bytes of the file, and why they are only computed where no file can be written."""
     if not any(isinstance(module, BinaryConv2d) for module in network.modules()):
-        return len(save({name: value.contiguous().clone() for name, value in network.state_dict().items()})), ""
+        return _file_size(network.state_dict()), ""
     try:
         with tempfile.TemporaryDirectory(prefix="lmb-quant-") as folder:
             path = Path(folder) / "network.safetensors"

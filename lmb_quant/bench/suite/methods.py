@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,22 @@ from lmb_quant.errors import LMBError, unknown_name
 from lmb_quant.recipe import Override, Recipe, recipe_names
 from lmb_quant.strict_data import validate
 
-from .schema import ALL, BICUBIC, FLOAT, MethodChoice
+from .hosts import HOSTS
+from .schema import ALL, BICUBIC, FLOAT, HOST_SCHEMES, MethodChoice
 
 
 @dataclass(frozen=True)
 class Method:
-    """A way to get an HR image; ``recipe`` is None for the float network and for bicubic enlargement."""
+    """A way to get an HR image.
+
+    ``recipe`` is None for bicubic enlargement, the float network, and a host's quantised form of it, where ``host``
+    names the scheme.
+    """
 
     name: str
     recipe: Recipe | None = None
     hooks: tuple[dict[str, Any], ...] = ()
+    host: str | None = None
 
     @property
     def is_trained(self) -> bool:
@@ -29,12 +35,19 @@ class Method:
         return self.name != BICUBIC
 
 
+def _every() -> tuple[str, ...]:
+    return BICUBIC, FLOAT, *HOSTS, *recipe_names()
+
+
+_GROUPS: dict[str, Callable[[], Sequence[str]]] = {ALL: _every, HOST_SCHEMES: lambda: HOSTS}
+
+
 def resolve_methods(choices: Sequence[str | dict[str, Any]] | str, place: str) -> list[Method]:
     """Looks every method up.
 
     Args:
-        choices: ``all``, or a list of: ``all``, ``bicubic``, ``float``, a recipe's name or path, or a mapping
-            (:class:`MethodChoice`). A mapping that has the name of a shipped recipe takes its place.
+        choices: ``all``, or a list of: ``all``, ``hosts``, ``bicubic``, ``float``, a host's scheme, a recipe's name or
+            path, or a mapping (:class:`MethodChoice`). A mapping that has the name of a shipped recipe takes its place.
         place: Where the list stands: the suite's file, for messages and relative paths.
 
     Returns:
@@ -47,8 +60,8 @@ def resolve_methods(choices: Sequence[str | dict[str, Any]] | str, place: str) -
     chosen: set[str] = set()
     for i, choice in enumerate([choices] if isinstance(choices, str) else choices):
         where = f"{place}: methods[{i}]"
-        if choice == ALL:
-            for name in (BICUBIC, FLOAT, *recipe_names()):
+        if isinstance(choice, str) and choice in _GROUPS:
+            for name in _GROUPS[choice]():
                 found.setdefault(name, _named(name, where, place))
             continue
         method = _named(choice, where, place) if isinstance(choice, str) else _made(choice, where, place)
@@ -62,16 +75,18 @@ def resolve_methods(choices: Sequence[str | dict[str, Any]] | str, place: str) -
 def _named(name: str, where: str, place: str) -> Method:
     if name in (BICUBIC, FLOAT):
         return Method(name)
+    if name in HOSTS:
+        return Method(name, host=name)
     if name.endswith((".yaml", ".yml")):
         return Method(Path(name).stem, Recipe.load(_beside(name, place)))
     if name not in recipe_names():
-        raise LMBError(f"{where}: {unknown_name('method', name, (ALL, BICUBIC, FLOAT, *recipe_names()))}")
+        raise LMBError(f"{where}: {unknown_name('method', name, (*_GROUPS, *_every()))}")
     return Method(name, Recipe.load(name))
 
 
 def _made(choice: dict[str, Any], where: str, place: str) -> Method:
     wanted = validate(MethodChoice, choice, where)
-    if wanted.name in (ALL, BICUBIC, FLOAT):
+    if wanted.name in (*_GROUPS, BICUBIC, FLOAT, *HOSTS):
         raise LMBError(f"{where}: name: {wanted.name!r} is not allowed: it has a meaning of its own.")
     source = wanted.recipe if isinstance(wanted.recipe, dict) else _beside(wanted.recipe, place)
     recipe = Recipe.load(source)

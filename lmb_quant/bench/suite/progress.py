@@ -12,7 +12,7 @@ from typing_extensions import Self
 
 from lmb_quant.integrations.basicsr.hooks.step_times import read_step_times
 
-from .cells import Cell
+from .cells import Cell, trainings
 from .options import RUN
 from .store import Store
 
@@ -46,9 +46,10 @@ class RunProgress:
         self.ended_count = total - len(self.cells)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._progress = Progress(*columns, console=console, disable=not console.is_terminal, speed_estimate_period=120)
-        steps = sum(cell.steps for cell in self.cells)
+        steps = sum(cell.steps for cell in trainings(self.cells).values())
         self._all = self._progress.add_task(self._label(), total=steps, completed=self._done())
         self._bars: dict[str, TaskID] = {}
+        self._ended: set[str] = set()
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -61,7 +62,7 @@ class RunProgress:
         """Reads how far the cells are."""
         if self._progress.disable:
             return
-        for cell in self.cells:
+        for cell in trainings([cell for cell in self.cells if cell.key not in self._ended]).values():
             if self.store.work(cell).exists() and self.store.is_locked(cell):
                 if cell.key not in self._bars:
                     self._bars[cell.key] = self._progress.add_task(f"  {cell.name}", total=cell.steps)
@@ -73,10 +74,13 @@ class RunProgress:
     def ended(self, cell: Cell, text: str) -> None:
         """Counts a cell and prints one line."""
         self.ended_count += 1
+        self._ended.add(cell.key)
+        if cell.key in self._bars:
+            self._progress.remove_task(self._bars.pop(cell.key))
         self.console.print(f"[{self.ended_count}/{self.total}] {cell.name}: {text}", soft_wrap=True, markup=False)
 
     def _done(self) -> int:
-        return sum(steps_now(cell, self.store) for cell in self.cells)
+        return sum(steps_now(cell, self.store) for cell in trainings(self.cells).values())
 
     def _label(self) -> str:
         return f"{self.ended_count}/{self.total} cells, steps"

@@ -15,7 +15,7 @@ from lmb_quant.integrations.basicsr.option_check import check_network
 from lmb_quant.table import render
 
 from .cell_process import Outcome
-from .cells import Cell, make_cells, select
+from .cells import Cell, make_cells, select, trainings
 from .code import training_code
 from .data import find_data
 from .estimate import estimate
@@ -42,8 +42,10 @@ class Job:
 
     @property
     def missing(self) -> list[Cell]:
-        """The distinct cells that are not finished."""
-        return [cell for cell in self.distinct if self.store.result(cell) is None]
+        """The distinct cells that are not finished; last those that share their training with another one."""
+        cells = [cell for cell in self.distinct if self.store.result(cell) is None]
+        leaders = trainings(cells)
+        return sorted(cells, key=lambda cell: leaders[cell.training_key] is not cell)
 
 
 def prepare(suite: str | Path, *, data: Path | None, output: Path, only: str | None = None) -> Job:
@@ -129,7 +131,7 @@ def scores_table(cells: Sequence[Cell], store: Store) -> str:
     groups: dict[tuple[str, str, int], list[dict[str, dict[str, float]]]] = {}
     for cell in cells:
         result = store.result(cell)
-        if result is not None:
+        if result is not None and "scores" in result:
             groups.setdefault((cell.network, cell.method, cell.upscale), []).append(result["scores"])
     sets = [images.name for images in cells[0].test]
     rows = [
@@ -147,6 +149,8 @@ def _mean(values: Sequence[float]) -> str:
 
 def _told(cell: Cell, outcome: Outcome, store: Store) -> str:
     result, failure = store.result(cell), store.failure(cell)
+    if result is not None and "unsupported" in result:
+        return f"unsupported: {result['unsupported']}"
     if outcome is Outcome.DONE and result is not None:
         return ", ".join(f"{name} {score['psnr']:.2f} dB" for name, score in result["scores"].items())
     if outcome is Outcome.FAILED and failure is not None:

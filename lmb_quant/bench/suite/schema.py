@@ -20,8 +20,10 @@ _STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
 _Count = Annotated[int, Field(ge=1)]
 _Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.+-]+$")]
 
-BICUBIC, FLOAT, ALL = "bicubic", "float", "all"
-"""Methods that are no recipe, and the word for every method there is."""
+BICUBIC, FLOAT = "bicubic", "float"
+"""Methods that are neither a recipe nor a host's scheme."""
+ALL, HOST_SCHEMES = "all", "hosts"
+"""Words for every method there is, and for every scheme of the hosts."""
 
 
 class Network(BaseModel):

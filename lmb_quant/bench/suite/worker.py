@@ -21,20 +21,21 @@ from filelock import Timeout
 from torch import nn
 
 from lmb_quant.errors import LMBError
-from lmb_quant.integrations.basicsr.checkpoint import last_complete, load_weights, network_of
+from lmb_quant.integrations.basicsr.checkpoint import last_complete, network_of
 from lmb_quant.integrations.basicsr.hooks.step_times import read_step_times
 from lmb_quant.integrations.basicsr.images import Pixels
 from lmb_quant.integrations.basicsr.metrics import enlarge_image, run_network
 from lmb_quant.integrations.basicsr.metrics_log import read_validations
-from lmb_quant.integrations.basicsr.options import build
 from lmb_quant.integrations.basicsr.train import main as train
 
 from .cells import Cell
 from .environment import machine, versions
 from .evaluate import evaluate
-from .figures import count
+from .figures import count, count_host_form
+from .hosts import UnsupportedError
 from .options import RUN, training_options
 from .store import Store
+from .trained import cell_form, float_network, trained_network, trained_weights
 
 DONE, FAILED, BUSY = 0, 1, 3
 """Exit codes; busy: another process works on the cell."""
@@ -66,40 +67,52 @@ def _result(cell: Cell, store: Store) -> dict[str, Any]:
         scores = evaluate(lambda image: enlarge_image(image, cell.upscale), cell.test, cell.upscale, pictures)
     else:
         network, trained = _train(cell, store.work(cell))
-        trained["figures"] = count(network, cell.upscale)
-        network = network.cuda() if torch.cuda.is_available() else network
+        try:
+            network, trained["figures"] = _finished(cell, network)
+        except UnsupportedError as error:
+            return {**_head(cell), "unsupported": str(error), **_tail()}
 
         def upscaled(image: Pixels) -> Pixels:
             return run_network(network, image)
 
         scores = evaluate(upscaled, cell.test, cell.upscale, pictures)
+    return {**_head(cell), "scores": scores, **trained, **_tail()}
+
+
+def _head(cell: Cell) -> dict[str, Any]:
+    return {"format": 1, "key": cell.key, "cell": cell.model_dump(mode="json")}
+
+
+def _tail() -> dict[str, Any]:
     return {
-        "format": 1,
-        "key": cell.key,
-        "cell": cell.model_dump(mode="json"),
-        "scores": scores,
-        **trained,
         "versions": versions(),
         "machine": machine(),
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
 
 
+def _finished(cell: Cell, network: nn.Module) -> tuple[nn.Module, dict[str, Any]]:
+    """The network as it is evaluated, and its figures."""
+    if cell.host is None:
+        return network.cuda() if torch.cuda.is_available() else network, count(network, cell.upscale)
+    form = cell_form(cell, network)
+    return form.network, count_host_form(form, float_network(cell, network), cell.upscale)
+
+
 def _train(cell: Cell, folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     """Trains in a cell's folder, from its last complete checkpoint if it has one."""
     run = folder / "experiments" / RUN
-    if last_complete(run / "training_states")[0] is None:
-        shutil.rmtree(run, ignore_errors=True)  # killed before its first checkpoint
-    options = folder / "options.yml"
-    num_gpu = int(torch.cuda.is_available())
-    options.write_text(yaml.safe_dump(training_options(cell, num_gpu=num_gpu), sort_keys=False), encoding="utf-8")
-    os.chdir(folder)
-    if train(["-opt", str(options), "--auto_resume"]) != 0:
-        raise LMBError("the training was refused; the message above says why.")
-    network = build(dict(cell.network_g or {}))
-    load_weights(network, run / "models" / "net_g_latest.pth", param_key="params_ema")
+    if not trained_weights(folder).exists():
+        if last_complete(run / "training_states")[0] is None:
+            shutil.rmtree(run, ignore_errors=True)  # killed before its first checkpoint
+        options = folder / "options.yml"
+        num_gpu = int(torch.cuda.is_available())
+        options.write_text(yaml.safe_dump(training_options(cell, num_gpu=num_gpu), sort_keys=False), encoding="utf-8")
+        os.chdir(folder)
+        if train(["-opt", str(options), "--auto_resume"]) != 0:
+            raise LMBError("the training was refused; the message above says why.")
     times = read_step_times(run)
-    return network, {
+    return trained_network(cell, folder), {
         "curve": read_validations(run),
         "step_seconds": times["median"],
         "training_seconds": None if times["seconds"] is None else times["seconds"] * cell.steps,

@@ -4,6 +4,7 @@
 import pytest
 
 from lmb_quant import LMBError
+from lmb_quant.bench.suite.hosts import HOSTS
 from lmb_quant.bench.suite.methods import resolve_methods
 from lmb_quant.bench.suite.schema import Suite, suite_names
 from lmb_quant.recipe import Recipe, recipe_names
@@ -22,13 +23,14 @@ def test_shipped_suites():
     assert {"smoke", "quick", "full"} <= set(suite_names())
 
 
-def test_all_is_every_shipped_recipe_bicubic_and_float():
-    assert [method.name for method in resolve_methods("all", "x")] == ["bicubic", "float", *recipe_names()]
+def test_all_is_every_shipped_recipe_every_host_scheme_bicubic_and_float():
+    assert [method.name for method in resolve_methods("all", "x")] == ["bicubic", "float", *HOSTS, *recipe_names()]
+    assert [method.host for method in resolve_methods(["float", "hosts"], "x")] == [None, *HOSTS]
 
 
 def test_a_method_changes_a_recipe_and_may_take_its_place():
     methods = resolve_methods(["all", {"name": "lmb", "recipe": "lmb", "activation": {"window": 7}}], "x")
-    assert [method.name for method in methods] == ["bicubic", "float", *recipe_names()]
+    assert [method.name for method in methods] == ["bicubic", "float", *HOSTS, *recipe_names()]
     changed = next(method.recipe for method in methods if method.name == "lmb")
     assert changed.scheme.activation.options["window"] == 7
     assert changed.scheme.weight == Recipe.load("lmb").scheme.weight

@@ -58,8 +58,8 @@ class Row:
         return Spread.of([result["scores"][images][metric] for result in self.results])
 
     def figure(self, name: str) -> Any:
-        """A figure of :func:`~lmb_quant.bench.suite.figures.count`, the same for all seeds; None for bicubic."""
-        return self.results[0]["figures"][name] if self.is_network else None
+        """A figure of :func:`~lmb_quant.bench.suite.figures.count`, the same for all seeds; None if there is none."""
+        return self.results[0]["figures"].get(name) if self.is_network else None
 
     def time(self, name: str) -> float | None:
         """``training_seconds`` or ``step_seconds``, mean over seeds; None where it was not measured."""
@@ -81,6 +81,7 @@ class Findings:
     manifest: dict[str, Any]
     rows: tuple[Row, ...]
     unfinished: tuple[tuple[str, str], ...]
+    unsupported: tuple[tuple[str, str], ...]
     store: Store
 
     @cached_property
@@ -137,13 +138,16 @@ def find(root: Path, suite: str | None) -> Findings:
     manifest = store.suite(name)
     assert manifest is not None
     groups: dict[tuple[str, str, int], list[tuple[str, dict[str, Any]]]] = {}
-    unfinished = []
+    unfinished, unsupported = [], {}
     for cell in manifest["cells"]:
         result = store.result_of(cell["key"])
         if result is None:
             failure = store.failure_of(cell["key"])
             label = f"{cell['network']}/{cell['method']}/x{cell['upscale']}/seed{cell['seed']}"
             unfinished.append((label, "not run" if failure is None else f"failed: {failure['error']}"))
+            continue
+        if "unsupported" in result:
+            unsupported[f"{cell['network']}/{cell['method']}/x{cell['upscale']}"] = str(result["unsupported"])
             continue
         groups.setdefault((cell["network"], cell["method"], cell["upscale"]), []).append((cell["key"], result))
     if not groups:
@@ -154,7 +158,7 @@ def find(root: Path, suite: str | None) -> Findings:
     ]
     first = manifest["data"]["test"][0]["name"]
     rows.sort(key=lambda row: (row.upscale, -row.score(first, "psnr").mean))
-    return Findings(name, manifest, tuple(rows), tuple(unfinished), store)
+    return Findings(name, manifest, tuple(rows), tuple(unfinished), tuple(unsupported.items()), store)
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:

@@ -55,6 +55,8 @@ def to_markdown(findings: Findings) -> str:
     lines += ["", *(f"- {note}" for note in notes(findings))]
     if findings.unfinished:
         lines += ["", "Not in the table:", "", *(f"- {name}: {why}" for name, why in findings.unfinished)]
+    if findings.unsupported:
+        lines += ["", "Cannot be run by their host:", "", *(f"- {name}: {why}" for name, why in findings.unsupported)]
     for kind in ("versions", "machine"):
         lines += ["", f"{kind.capitalize()}:", ""]
         lines += [f"- {name}: {' / '.join(values)}" for name, values in findings.environment(kind)]
@@ -94,6 +96,7 @@ def to_html(findings: Findings) -> str:
         "crops": crops,
         "crops_json": Markup(json.dumps(crops).replace("<", "\\u003c")),
         "unfinished": findings.unfinished,
+        "unsupported": findings.unsupported,
         "versions": findings.environment("versions"),
         "machine": findings.environment("machine"),
         "settings": settings(findings),

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""torchao's schemes that ``quantize_`` applies to a network's convolutions, with a check that they did something."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ._host import (
+    AOBaseConfig,
+    Int4WeightOnlyConfig,
+    Int8DynamicActivationInt8WeightConfig,
+    IntxWeightOnlyConfig,
+    PerAxis,
+    UnsupportedSchemeError,
+    quantize_,
+)
+from .codec import IntxCodec
+
+CONFIGS: dict[str, Callable[[], AOBaseConfig]] = {
+    "int8-weight": lambda: IntxWeightOnlyConfig(weight_dtype=torch.int8, granularity=PerAxis(0)),
+    "int4-weight": lambda: IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=PerAxis(0)),
+    "int2-weight": lambda: IntxWeightOnlyConfig(weight_dtype=torch.int2, granularity=PerAxis(0)),
+    "int1-weight": lambda: IntxWeightOnlyConfig(weight_dtype=torch.int1, granularity=PerAxis(0)),
+    "int4-packed": Int4WeightOnlyConfig,
+    "int8-dynamic": Int8DynamicActivationInt8WeightConfig,
+}
+"""Schemes by this project's names: IntxWeightOnly in four widths, and two that torchao has for linear layers."""
+
+
+def quantised_weights(network: nn.Module, scheme: str, image: Tensor) -> nn.Module:
+    """Applies a scheme to every convolution and tries the result.
+
+    Args:
+        network: The float network in eval mode; it is not changed.
+        scheme: A name in :data:`CONFIGS`.
+        image: Float32 ``(1, 3, H, W)``, for the trial.
+
+    Raises:
+        UnsupportedSchemeError: If torchao refuses it, the result does not run, no weight or not every weight was
+            changed, or a weight became all zeros.
+    """
+    network = copy.deepcopy(network)
+    before = {name: module.weight for name, module in network.named_modules() if isinstance(module, nn.Conv2d)}
+    try:
+        quantize_(network, CONFIGS[scheme](), filter_fn=lambda module, _: isinstance(module, nn.Conv2d))
+        with torch.no_grad():
+            network(image)
+    except Exception as error:  # torchao fails in many ways, and each is the answer that is asked for
+        raise UnsupportedSchemeError.of(error) from error
+    for name, old in before.items():
+        weight: Tensor = network.get_submodule(name).weight  # type: ignore[assignment]
+        if type(weight) is type(old):
+            raise UnsupportedSchemeError(f"it leaves the weight of {name!r} as it is, without a word")
+        if old.any() and not weight.dequantize().any():
+            raise UnsupportedSchemeError(f"it makes every weight of {name!r} zero, without a word")
+    return network
+
+
+def stored_tensors(network: nn.Module) -> dict[str, Tensor]:
+    """All that a file of such a network must hold; weights as torchao stores them, a byte for each value."""
+    codec, stored = IntxCodec(), {}
+    for name, value in network.state_dict().items():
+        parts = codec.split(value)[0] if codec.stores(value.detach()) else {"": value}
+        stored |= {f"{name}.{part}".rstrip("."): part_of.detach().contiguous() for part, part_of in parts.items()}
+    return stored
