@@ -156,6 +156,7 @@ class LMBSRResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Enlarges ``(N, num_in_ch, H, W)``, values about [0, 1], to ``(N, num_out_ch, upscale H, upscale W)``."""
-        base = enlarge(x, self.upscale, "bilinear")
         feat = self.act(self.conv_first((x - 0.5) * self.img_range))
-        return base.add_(self.tail(self.body(feat, overwrite=True)), alpha=1 / self.img_range)
+        detail = self.tail(self.body(feat, overwrite=True))
+        del feat  # before the HR image needs its memory
+        return enlarge(x, self.upscale, "bilinear").add_(detail, alpha=1 / self.img_range)
