@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -24,7 +26,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-bench = typer.Typer(help="Measure speed, and compare methods by a suite. Without a command: all measurements of speed.")
+bench = typer.Typer(help="Measure speed, and compare methods by a suite.", no_args_is_help=True)
 app.add_typer(bench, name="bench")
 _FORWARD = {"allow_extra_args": True, "ignore_unknown_options": True}
 _OptionFile = Annotated[str, typer.Option("-opt", "--opt", help="BasicSR option file, or the name of a shipped one.")]
@@ -136,29 +138,110 @@ def demo(
     run_demo(folder, seeds=seeds, steps=STEPS if steps is None else steps)
 
 
-@bench.callback(invoke_without_command=True)
-def bench_all(context: typer.Context) -> None:
-    """Measure speed, and compare methods by a suite. Without a command: all measurements of speed."""
-    if context.invoked_subcommand is None:
-        bench_training_step()
+_Rounds = Annotated[int, typer.Option(min=1, help="Timed runs of each form, all forms in turn.")]
+_Figures = Annotated[Path | None, typer.Option(help="Write the figures as JSON; the file must not exist.")]
+_Smoke = Annotated[bool, typer.Option("--smoke", help="Tiny sizes: does it run?")]
+
+
+@bench.command("kernels")
+def bench_kernels(
+    channels: Annotated[str, typer.Option(help="Channel counts, each a layer.")] = "32,48,60,64,128,180,256",
+    size: Annotated[tuple[int, int], typer.Option(min=1, help="Height and width of the input, pixels.")] = (180, 320),
+    isa: Annotated[
+        list[str] | None, typer.Option(help="Instruction set (avx512, avx2, neon, portable); again for more.")
+    ] = None,
+    rounds: _Rounds = 15,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    output: _Figures = None,
+    smoke: _Smoke = False,
+) -> None:
+    """Time a packed layer against fp32, bf16 and int8, outputs compared first."""
+    from lmb_quant.bench.kernels import BEST, measure_kernels
+
+    if smoke:
+        size, rounds = (12, 16), 1
+    words = [word.strip() for word in channels.split(",")]
+    if not all(word.isdecimal() and int(word) for word in words):
+        raise LMBError(f"--channels: {channels!r} is not allowed. Allowed: whole numbers above 0, such as 32,64.")
+    with _figures(output) as (tell, write):
+        counts = [int(word) for word in words]
+        write(
+            measure_kernels(
+                channels=counts[:1] if smoke else counts,
+                size=size,
+                isas=isa or [BEST],
+                rounds=rounds,
+                threads=threads,
+                with_compiled=not smoke,
+                tell=tell,
+            )
+        )
+
+
+@bench.command("speed")
+def bench_speed(
+    arch: Annotated[str, typer.Option(help="srresnet (light tail) or vdsr, x4.")] = "srresnet",
+    blocks: Annotated[
+        int | None, typer.Option(min=1, help="Residual blocks, or vdsr's middle convolutions; default: 16 or 18.")
+    ] = None,
+    num_feat: Annotated[int, typer.Option(min=1, help="Channels of the body.")] = 64,
+    size: Annotated[tuple[int, int], typer.Option(min=1, help="Height and width of the LR image, pixels.")] = (
+        180,
+        320,
+    ),
+    rounds: _Rounds = 9,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads, measured beside one thread.")] = 2,
+    output: _Figures = None,
+    smoke: _Smoke = False,
+) -> None:
+    """Time a packed network against float, bf16 and int8, compiled and not; its memory and its file."""
+    from lmb_quant.bench.speed import measure_speed
+
+    if smoke:
+        blocks, num_feat, size, rounds = 1, 8, (12, 16), 1
+    with _figures(output) as (tell, write):
+        write(
+            measure_speed(
+                arch=arch,
+                blocks=blocks,
+                num_feat=num_feat,
+                size=size,
+                rounds=rounds,
+                threads=threads,
+                with_compiled=not smoke,
+                tell=tell,
+            )
+        )
 
 
 @bench.command("training-step")
 def bench_training_step(
-    rounds: Annotated[int, typer.Option(min=1, help="Steps of each network that are timed, interleaved.")] = 15,
+    rounds: _Rounds = 15,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
-    output: Annotated[Path | None, typer.Option(help="Write the figures as JSON; the file must not exist.")] = None,
-    smoke: Annotated[bool, typer.Option("--smoke", help="Tiny sizes: does it run?")] = False,
+    output: _Figures = None,
+    smoke: _Smoke = False,
 ) -> None:
     """Time a training step of LMBSRResNet with each recipe against the float network."""
     from lmb_quant.bench.training_step import measure_training_steps
 
-    if output is not None and output.exists():
-        raise LMBError(f"--output: {str(output)!r} exists and is not overwritten. Name another file.")
-    report = measure_training_steps(rounds=rounds, threads=threads, smoke=smoke)
-    _say(str(report))
-    if output is not None:
-        output.write_text(report.to_json(), encoding="utf-8")
+    with _figures(output) as (_, write):
+        write(measure_training_steps(rounds=rounds, threads=threads, smoke=smoke))
+
+
+@contextmanager
+def _figures(output: Path | None) -> Iterator[tuple[Callable[[str], None], Callable[[Any], None]]]:
+    """Yields what tells how a measurement goes on, and what shows its report and writes it to ``--output``."""
+    from lmb_quant.bench.report import check_output, write_output
+
+    check_output(output)
+
+    def write(report: Any) -> None:
+        _say(str(report))
+        if output is not None:
+            write_output(output, report.to_json())
+
+    with Console(stderr=True).status("") as status:
+        yield lambda text: status.update(text), write
 
 
 @bench.command("run")
@@ -169,6 +252,10 @@ def bench_run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List cells, estimate the time, train nothing.")] = False,
     output: Annotated[Path, typer.Option(help="Folder of results; runs may share it.")] = Path("lmb-bench"),
     jobs: Annotated[int | None, typer.Option(min=1, help="Cells at a time; default: one a GPU or core.")] = None,
+    latency: Annotated[
+        bool | None,
+        typer.Option("--latency/--no-latency", help="Measure latency at the end; default: as the suite says."),
+    ] = None,
     ray: Annotated[
         str | None, typer.Option(help="Spread cells over the Ray cluster at this address, or 'auto'.")
     ] = None,
@@ -182,10 +269,10 @@ def bench_run(
         show(job, console, jobs=jobs)
         return
     if ray is None:
-        raise typer.Exit(run(job, console, jobs=jobs))
+        raise typer.Exit(run(job, console, jobs=jobs, latency=latency))
     from lmb_quant.bench.suite.cluster import run_on_ray  # Ray is heavy and optional
 
-    raise typer.Exit(run(job, console, scheduler=run_on_ray(ray)))
+    raise typer.Exit(run(job, console, scheduler=run_on_ray(ray), latency=latency))
 
 
 @bench.command("report")

@@ -66,17 +66,17 @@ class Cell(BaseModel):
     def training_key(self) -> str:
         """Hash of all that decides the trained network and its training curve; names and places do not."""
         if self.network_g is None:
-            return _hash({"bicubic": self.upscale})
+            return content_hash({"bicubic": self.upscale})
         validation = next(images.digest for images in self.test if images.name == self.validation)
         content = self.model_dump(exclude={"network", "method", "train", "test", "validation", "host"})
         data = {"train": [images.digest for images in self.train], "validation": validation}
-        return _hash({"version": KEY_VERSION, **content, **data})
+        return content_hash({"version": KEY_VERSION, **content, **data})
 
     @property
     def key(self) -> str:
         """Hash of all that decides the result: the training, the test sets, what a host does after training."""
         host = [] if self.host is None else [self.host.model_dump()]
-        return _hash([self.training_key, [[images.name, images.digest] for images in self.test], *host])
+        return content_hash([self.training_key, [[images.name, images.digest] for images in self.test], *host])
 
 
 def make_cells(suite: Suite, data: SuiteData) -> list[Cell]:
@@ -170,6 +170,7 @@ def _minor(full: str) -> str:
     return found.group() if found else full
 
 
-def _hash(content: Any) -> str:
+def content_hash(content: Any) -> str:
+    """16 hexadecimal digits that depend on plain data and nothing else."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -19,6 +19,7 @@ from .cells import Cell, make_cells, select, trainings
 from .code import training_code
 from .data import find_data
 from .estimate import estimate
+from .latency import latency_key, measure
 from .local import Scheduler, default_jobs, run_locally
 from .options import training_options
 from .progress import RunProgress, steps_done
@@ -71,8 +72,11 @@ def prepare(suite: str | Path, *, data: Path | None, output: Path, only: str | N
             "suite": loaded.model_dump(mode="json", by_alias=True),
             "data": images.model_dump(mode="json"),
             "cells": [
-                {"network": c.network, "method": c.method, "upscale": c.upscale, "seed": c.seed, "key": c.key}
-                for c in cells
+                {
+                    **{name: getattr(cell, name) for name in ("network", "method", "upscale", "seed", "key")},
+                    "latency_key": None if cell.network_g is None else latency_key(cell),
+                }
+                for cell in cells
             ],
         },
     )
@@ -100,14 +104,22 @@ def show(job: Job, console: Console, *, jobs: int | None = None) -> None:
     _warn_of_other_code(job, console)
 
 
-def run(job: Job, console: Console, *, jobs: int | None = None, scheduler: Scheduler | None = None) -> int:
-    """Does the missing cells and prints a table of what is there.
+def run(
+    job: Job,
+    console: Console,
+    *,
+    jobs: int | None = None,
+    scheduler: Scheduler | None = None,
+    latency: bool | None = None,
+) -> int:
+    """Does the missing cells, prints a table of what is there, and measures what latency was not measured here.
 
     Args:
         job: What :func:`prepare` returned.
         console: Where progress goes.
         jobs: Cells at a time; by default one a GPU, or one a core.
         scheduler: What spreads the cells; by default processes of this machine.
+        latency: Whether to measure latency, on this machine; by default what the suite says.
 
     Returns:
         0, or 1 if a cell failed.
@@ -123,6 +135,8 @@ def run(job: Job, console: Console, *, jobs: int | None = None, scheduler: Sched
     _say(console, scores_table(job.selected, job.store))
     if failed:
         _say(console, f"{failed} cells failed; run again to try them again.")
+    if job.suite.latency if latency is None else latency:
+        measure(job.cells, job.selected, job.store, lambda text: _say(console, text))
     return 1 if failed else 0
 
 

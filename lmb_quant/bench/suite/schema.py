@@ -97,7 +97,10 @@ class Training(BaseModel):
 
 
 class Suite(BaseModel):
-    """A benchmark: a cell for each network, method, SR factor and seed. ``threads`` is the CPU threads of a cell."""
+    """A benchmark: a cell for each network, method, SR factor and seed.
+
+    ``threads`` is the CPU threads of a cell; ``latency`` says whether a run ends with measuring latency, one thread.
+    """
 
     model_config = _STRICT
     version: Annotated[int, Field(ge=1, le=1)]
@@ -110,6 +113,7 @@ class Suite(BaseModel):
     data: Data
     training: Training
     threads: _Count = 1
+    latency: bool = True
     _place: str = PrivateAttr(default="suite")
 
     @property

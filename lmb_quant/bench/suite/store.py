@@ -7,6 +7,7 @@
     cells/KEY.json        a finished cell
     failures/KEY.json     a cell that failed, until it succeeds
     pictures/KEY/SET/     its first upscaled images of each test set
+    latency/MACHINE/KEY.json  how fast a network is on one machine
     work/TRAINING_KEY/    option file, log, checkpoints and the trained network; lock: held while a process works on it
 """
 
@@ -74,6 +75,24 @@ class Store:
     def write_failure(self, cell: Cell, failure: dict[str, Any]) -> None:
         """Records that a cell failed."""
         self._write("failures", cell.key, failure)
+
+    def latency(self, machine: str, key: str) -> dict[str, Any] | None:
+        """How fast a network is on a machine; None if it was not measured there."""
+        return self._read(f"latency/{machine}", key)
+
+    def write_latency(self, machine: str, key: str, record: dict[str, Any]) -> None:
+        """Records how fast a network is on a machine."""
+        self._write(f"latency/{machine}", key, record)
+
+    def machines(self) -> list[str]:
+        """Machines on which something was measured, the latest first."""
+        found = [path for path in (self.root / "latency").glob("*") if path.is_dir()]
+        return [path.name for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)]
+
+    def latency_lock(self) -> FileLock:
+        """Held while a process measures."""
+        (self.root / "latency").mkdir(parents=True, exist_ok=True)
+        return FileLock(self.root / "latency" / "lock")
 
     def suite(self, name: str) -> dict[str, Any] | None:
         """What a suite resolved to; None if it was never run here."""

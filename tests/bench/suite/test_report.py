@@ -15,7 +15,9 @@ import pytest
 from PIL import Image
 
 from lmb_quant import LMBError
+from lmb_quant.bench.suite.latency import latency_key
 from lmb_quant.bench.suite.report import pictures
+from lmb_quant.bench.suite.report.answers import answers
 from lmb_quant.bench.suite.report.rows import Spread, find, pareto_front
 from lmb_quant.bench.suite.report.write import to_csv, to_markdown, write_report
 
@@ -24,17 +26,27 @@ PSNR = {"bicubic": (30.0,), "float": (32.0, 32.2), "sign": (31.0, 31.2), "lmb": 
 BYTES = {"float": 4000, "sign": 1000, "lmb": 1000}
 
 
+CLOCK = {"rounds": 7, "machine": {"cpu": "<a CPU>", "pytorch": "2.13"}, "float": {"eager": 0.1, "compiled": 0.08}}
+TIMINGS = {
+    "float": {"forms": {"eager": {"median": 0.1}, "compiled": {"median": 0.08}}, "reasons": []},
+    "sign": {"forms": {}, "reasons": ["no packed form: it shifts"]},
+    "lmb": {"forms": {"packed": {"median": 0.04}}, "reasons": []},
+}
+
+
 def result(method, psnr):
     """A finished cell's record with figures that are easy to check."""
     scores = {"c": {"psnr": psnr, "ssim": psnr / 40, "images": {"0": {"psnr": psnr, "ssim": psnr / 40}}}}
     record = {"scores": scores, "versions": {"torch": "2.13"}, "machine": {"cpu": "<a CPU>"}}
     if method == "bicubic":
         return record
-    ops = 4e9 if method == "float" else 1e9
+    is_float = method == "float"
+    ops = 4e9 if is_float else 1e9
     figures = {
         "input_size": [1, 3, 360, 640], "params": ops / 1e5, "float_params": 4e4, "ops": ops, "float_ops": 4e9,
-        "float_macs": ops, "binary_macs": 0, "additions": 0 if method != "lmb" else 5e8, "bytes": BYTES[method],
-        "float_bytes": 4000, "bytes_note": "computed, not written: no file" if method == "sign" else "",
+        "float_macs": 4e9 if is_float else 0, "binary_macs": 0 if is_float else 4e9,
+        "additions": 0 if method != "lmb" else 5e8, "bytes": BYTES[method], "float_bytes": 4000,
+        "bytes_note": "computed, not written: no file" if method == "sign" else "",
     }  # fmt: skip
     curve = [{"iter": step, "dataset": "c", "psnr": psnr - 1 / step, "ssim": 0.9} for step in (3, 6)]
     times = {"training_seconds": 120.0, "step_seconds": 0.02}
@@ -56,6 +68,8 @@ def results(suite, job):
         rng = np.random.default_rng(len(cell.method))
         for name in ("0.png", "0.hr.png"):
             Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(folder / name)
+        if cell.method in TIMINGS:
+            prepared.store.write_latency("machine", latency_key(cell), TIMINGS[cell.method] | CLOCK)
     return prepared.store.root
 
 
@@ -70,21 +84,49 @@ def test_markdown_has_every_method_and_what_is_missing(results):
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
     assert rows[0] == [
         "method", "upscale", "seeds", "c PSNR, dB", "c SSIM", "parameters, K", "OPs, G", "additions, G", "kB",
-        "training, min", "step, ms",
+        "latency, ms", "speed-up", "training, min", "step, ms",
     ]  # fmt: skip
-    assert [row[0] for row in rows[2:]] == ["float", "lmb", "sign", "bicubic"]
+    assert [row[0] for row in rows[2:6]] == ["float", "lmb", "sign", "bicubic"]
     assert rows[2][1:] == [
-        "x2", "2", "32.10 ± 0.14", "0.8025 ± 0.0035", "40.0", "4.000", "0.000", "4.0", "2.0", "20.0",
+        "x2", "2", "32.10 ± 0.14", "0.8025 ± 0.0035", "40.0", "4.000", "0.000", "4.0", "80.0 compiled", "",
+        "2.0", "20.0",
     ]  # fmt: skip
     assert rows[3][2:4] == ["1", "31.50"]
     assert rows[3][6:9] == ["1.000 (4.0x less)", "0.500", "1.0 (4.0x less)"]
-    assert rows[4][8] == "1.0* (4.0x less)"
-    assert rows[5][5:] == [""] * 6
+    assert rows[3][9:11] == ["40.0 packed", "2.00x"]
+    assert rows[4][8:11] == ["1.0* (4.0x less)", "", ""]
+    assert rows[5][5:] == [""] * 8
+    assert "- Not timed: sign: no packed form: it shifts." in text
+    assert "on <a CPU>, PyTorch 2.13" in text
     assert "- * computed, because no packed file of it can be written: sign." in text
     assert "- net/lmb/x2/seed1: failed: the loss is not finite" in text
     assert "LR image of 640 x 360 pixels at x2" in text
     assert "steps: 6" in text
     assert "cpu: <a CPU>" in text
+
+
+def test_the_best_picture_for_a_given_cost(results):
+    latency, size = answers(find(results, None))
+    assert "latency" in latency.title
+    assert latency.columns == ("ms, at most", "best", "best float", "best quantised", "best binary")
+    assert latency.rows == (
+        ("40.0", "lmb, 31.50", "none", "none", "lmb, 31.50"),
+        ("80.0", "float, 32.10 ± 0.14", "float, 32.10 ± 0.14", "none", "lmb, 31.50"),
+    )
+    assert [row[:2] for row in size.rows] == [("1.0", "lmb, 31.50"), ("4.0", "float, 32.10 ± 0.14")]
+
+
+def test_what_a_host_cannot_run_has_a_reason_and_no_figures(suite, job):
+    suite["methods"] = ["float", "int4-packed"]
+    prepared = job(suite)
+    floating, packed = prepared.cells
+    prepared.store.write_result(floating, result("float", 31.0))
+    prepared.store.write_result(packed, {"unsupported": "it cannot"})
+    findings = find(prepared.store.root, None)
+    assert [row.method for row in findings.rows] == ["float"]
+    assert "- net/int4-packed/x2: it cannot" in to_markdown(findings)
+    assert "net/int4-packed/x2: it cannot" in write_report(prepared.store.root)[2].read_text()
+    assert "int4-packed" not in to_csv(findings)
 
 
 def test_csv_has_plain_numbers(results):
@@ -93,6 +135,9 @@ def test_csv_has_plain_numbers(results):
     assert float(rows["float"]["c PSNR standard deviation"]) == pytest.approx(0.02**0.5)
     assert rows["lmb"]["c PSNR standard deviation"] == ""
     assert float(rows["lmb"]["additions, G"]) == 0.5
+    assert float(rows["float"]["eager, ms"]) == 100
+    assert float(rows["float"]["compiled, ms"]) == float(rows["float"]["latency, ms"]) == 80
+    assert rows["sign"]["latency, ms"] == ""
     assert rows["bicubic"]["OPs, G"] == ""
 
 
@@ -104,7 +149,7 @@ def test_the_page_is_self_contained_and_escapes(results):
     assert "<a CPU>" not in page
     assert not re.findall(r"""(?:src|href)=["'](?!data:|#)[^"']*""", page)
     assert not re.findall(r"url\((?!#)|@import|fetch\(", page)
-    assert page.count("<svg") == 3
+    assert page.count("<svg") == 4
     assert "<title>sign: 31.10 ± 0.14 dB, 1 G</title>" in html.unescape(page)
 
 

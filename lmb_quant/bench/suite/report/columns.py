@@ -7,18 +7,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from lmb_quant.bench.suite.timing import COMPILED, EAGER, PACKED
+
 from .rows import Findings, Row
 
+_MACS = ("float", "int8", "binary")
 Value = str | float | None
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column: title with unit, the plain value (for CSV and sorting), and the text to show."""
+    """A column: title with unit, the plain value (for CSV and sorting), and the text to show; details are for CSV."""
 
     title: str
     value: Callable[[Row], Value]
     text: Callable[[Row], str]
+    is_detail: bool = False
 
     @property
     def kind(self) -> str:
@@ -36,8 +40,12 @@ def make_columns(findings: Findings) -> list[Column]:
         *(column for images in findings.sets for column in _scores(images)),
         _cost(findings, "parameters, K", "params", 1e3, 1),
         _cost(findings, "OPs, G", "ops", 1e9, 3),
+        *(_detail(f"{kind} MACs, G", lambda row, kind=kind: _giga(row, f"{kind}_macs")) for kind in _MACS),
         _cost(findings, "additions, G", "additions", 1e9, 3),
         _cost(findings, "kB", "bytes", 1e3, 1),
+        Column("latency, ms", lambda row: row.latency and row.latency.best * 1e3, _latency),
+        Column("speed-up", lambda row: row.latency and row.latency.ratio, _speed_up),
+        *(_detail(f"{form}, ms", lambda row, form=form: _form(row, form)) for form in (EAGER, COMPILED, PACKED)),
         _time("training, min", "training_seconds", 1 / 60, 1),
         _time("step, ms", "step_seconds", 1e3, 1),
     ]
@@ -52,7 +60,8 @@ def table(findings: Findings) -> tuple[list[str], list[list[str]]]:
 def shown_columns(findings: Findings) -> list[Column]:
     """The columns that have a value in some row; the network's name only where there are several."""
     columns = make_columns(findings)[0 if len(findings.networks) > 1 else 1 :]
-    return [column for column in columns if any(column.value(row) is not None for row in findings.rows)]
+    shown = [column for column in columns if not column.is_detail]
+    return [column for column in shown if any(column.value(row) is not None for row in findings.rows)]
 
 
 def _scores(images: str) -> list[Column]:
@@ -85,6 +94,28 @@ def _cost(findings: Findings, title: str, name: str, unit: float, digits: int) -
     return Column(title, value, text)
 
 
+def _detail(title: str, value: Callable[[Row], float | None]) -> Column:
+    return Column(title, value, lambda row: str(value(row)), is_detail=True)
+
+
+def _giga(row: Row, name: str) -> float | None:
+    return (row.figure(name) or 0) / 1e9 if row.is_network else None
+
+
+def _form(row: Row, form: str) -> float | None:
+    seconds = row.latency.forms.get(form) if row.latency else None
+    return None if seconds is None else seconds * 1e3
+
+
+def _latency(row: Row) -> str:
+    return "" if row.latency is None else f"{row.latency.best * 1e3:.1f} {row.latency.form}"
+
+
+def _speed_up(row: Row) -> str:
+    ratio = None if row.latency is None or row.is_float else row.latency.ratio
+    return "" if ratio is None else f"{ratio:.2f}x"
+
+
 def _time(title: str, name: str, unit: float, digits: int) -> Column:
     def value(row: Row) -> float | None:
         seconds = row.time(name)
@@ -107,12 +138,46 @@ def notes(findings: Findings) -> list[str]:
     found = [
         f"PSNR and SSIM on Y (BT.601) of the 8-bit image, upscale border pixels cropped; mean ± sample standard "
         f"deviation over seeds {', '.join(map(str, manifest['suite']['seeds']))}.",
-        "OPs = float MACs + binary MACs / 64; parameters = float + binary / 32; weights of convolutions only; for an "
-        f"LR image of {inputs}. Additions are those of local means, counted beside the OPs.",
-        "kB: the file that save() writes, 1-bit weights packed, or the float32 file of a float network.",
-        "Training: mean time of a step, loading of images included, times the steps; validation is not in it.",
+        "OPs = float MACs + binary MACs / 64 + int8 MACs / 8; parameters = float + binary / 32, and bits / 32 for "
+        f"weights of hosts' schemes; weights of convolutions only; for an LR image of {inputs}. MACs of bf16 and of "
+        "weights that are widened at run time count as float. Additions are those of local means, beside the OPs.",
+        "kB: the file that save() writes, 1-bit weights packed; of float networks and hosts' schemes a safetensors "
+        "file of all that they need to run.",
+        "Training: mean time of a step, loading of images included, times the steps; validation is not in it. A "
+        "host's scheme that needs no training has the float network's.",
     ]
+    found += _latency_notes(findings)
+    if any(_activation_bits(row) == 7 for row in findings.rows):
+        found.append("int8 activations have 7 bits here: without VNNI instructions sums of 8-bit products overflow.")
+    stored: dict[str, list[str]] = {}
+    for row in findings.rows:
+        if row.is_network and row.figure("storage_note"):
+            stored.setdefault(row.figure("storage_note"), []).append(findings.label(row))
+    found += [f"{', '.join(labels)}: {note}." for note, labels in stored.items()]
     computed = sorted({row.method for row in findings.rows if row.is_network and row.figure("bytes_note")})
     if computed:
         found.append(f"* computed, because no packed file of it can be written: {', '.join(computed)}.")
     return found
+
+
+def _activation_bits(row: Row) -> int | None:
+    host = row.results[0].get("cell", {}).get("host")
+    return host and host["activation_bits"]
+
+
+def _latency_notes(findings: Findings) -> list[str]:
+    timings = [row.timing for row in findings.rows if row.timing is not None]
+    if not timings:
+        return []
+    machine = timings[0]["machine"]
+    found = [
+        f"Latency: batch 1, one thread, the same LR image; median CPU time of {timings[0]['rounds']} runs, networks in "
+        f"turn, on {machine['cpu']}, PyTorch {machine['pytorch']}. The fastest form: eager PyTorch, compiled "
+        "(torch.compile with frozen weights), or packed (this project's 1-bit layers). Speed-up: against the fastest "
+        "form of the same network in float.",
+    ]
+    reasons: dict[str, list[str]] = {}
+    for row in findings.rows:
+        for reason in (row.timing or {}).get("reasons", ()):
+            reasons.setdefault(reason, []).append(findings.label(row))
+    return found + [f"Not timed: {', '.join(labels)}: {reason.rstrip('.')}." for reason, labels in reasons.items()]

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
+from .answers import COSTS, Cost
 from .rows import Findings, Row, pareto_front
 
 _SVG = "http://www.w3.org/2000/svg"
@@ -32,15 +33,16 @@ class Plot:
 
 
 def make_plots(findings: Findings) -> list[Plot]:
-    """PSNR against OPs and bytes with the Pareto front, and the training curves, for each SR factor."""
+    """PSNR against OPs, latency and bytes with the Pareto front, and the training curves, for each SR factor."""
     plots = []
     first = findings.sets[0]
     for upscale in findings.upscales:
         rows = [row for row in findings.rows if row.upscale == upscale and row.is_network]
-        for cost, unit, axis in (("ops", 1e9, "OPs, G"), ("bytes", 1e3, "file, kB")):
-            if rows:
-                title = f"x{upscale}: PSNR on {first} against {axis.split(',')[0]}"
-                plots.append(Plot(title, _scatter(findings, rows, cost, unit, axis, f"{cost}-x{upscale}")))
+        for cost in COSTS:
+            costed = [row for row in rows if cost.of(row) is not None]
+            if costed:
+                title = f"x{upscale}: PSNR on {first} against {cost.name}"
+                plots.append(Plot(title, _scatter(findings, costed, cost, f"{cost.name}-x{upscale}")))
         curves = [row for row in rows if len(row.curve) > 1]
         if curves:
             validation = findings.manifest["suite"]["data"]["validate"] or first
@@ -55,12 +57,12 @@ def _style(findings: Findings, row: Row) -> dict[str, Any]:
     return {"color": color, "marker": _MARKERS[findings.networks.index(row.network) % len(_MARKERS)]}
 
 
-def _scatter(findings: Findings, rows: Sequence[Row], cost: str, unit: float, axis: str, prefix: str) -> str:
+def _scatter(findings: Findings, rows: Sequence[Row], cost: Cost, prefix: str) -> str:
     first = findings.sets[0]
-    points = [(row.figure(cost) / unit, row.score(first, "psnr").mean) for row in rows]
+    points = [(cost.of(row) or 0.0, row.score(first, "psnr").mean) for row in rows]
     titles = {}
     with matplotlib.rc_context(_STYLE):
-        figure, axes = _figure(axis, f"PSNR on {first}, dB")
+        figure, axes = _figure(f"{cost.name}, {cost.unit}", f"PSNR on {first}, dB")
         front = pareto_front(points)
         axes.plot(*zip(*(points[i] for i in front), strict=True), color="#999999", linewidth=1, zorder=1)
         for i, (row, (x, y)) in enumerate(zip(rows, points, strict=True)):
@@ -68,7 +70,7 @@ def _scatter(findings: Findings, rows: Sequence[Row], cost: str, unit: float, ax
             spread = row.score(first, "psnr")
             axes.errorbar(x, y, yerr=spread.deviation, color=_style(findings, row)["color"], linewidth=1, zorder=2)
             axes.scatter(x, y, s=40, gid=gid, label=findings.label(row), zorder=3, **_style(findings, row))
-            titles[gid] = f"{findings.label(row)}: {spread.text(2)} dB, {x:.3g} {axis.split(', ')[1]}"
+            titles[gid] = f"{findings.label(row)}: {spread.text(2)} dB, {x:.3g} {cost.unit}"
             if i in front:
                 axes.annotate(findings.label(row), (x, y), xytext=(7, -3), textcoords="offset points", fontsize=9)
         axes.set_xscale("log")

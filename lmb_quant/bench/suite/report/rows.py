@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lmb_quant.bench.suite.latency import machine_key, this_machine
 from lmb_quant.bench.suite.schema import BICUBIC, FLOAT
 from lmb_quant.bench.suite.store import Store
 from lmb_quant.errors import LMBError, unknown_name
@@ -34,14 +35,47 @@ class Spread:
 
 
 @dataclass(frozen=True)
+class Latency:
+    """Median seconds of each form of a network that was timed, at least one, and of the float network's forms."""
+
+    forms: dict[str, float]
+    of_float: dict[str, float]
+
+    @property
+    def form(self) -> str:
+        """The fastest form: ``eager``, ``compiled`` or ``packed``."""
+        return min(self.forms, key=lambda name: self.forms[name])
+
+    @property
+    def best(self) -> float:
+        """Seconds of the fastest form."""
+        return self.forms[self.form]
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times as fast as the fastest form of the float network, in the same run."""
+        return min(self.of_float.values()) / self.best if self.of_float else None
+
+
+@dataclass(frozen=True)
 class Row:
-    """One network under one method at one SR factor; ``results`` are its finished cells, at least one."""
+    """One network under one method at one SR factor; ``results`` are its finished cells, at least one.
+
+    ``timing`` is what was measured of its latency, None where nothing was.
+    """
 
     network: str
     method: str
     upscale: int
     keys: tuple[str, ...]
     results: tuple[dict[str, Any], ...]
+    timing: dict[str, Any] | None = None
+
+    @property
+    def latency(self) -> Latency | None:
+        """How fast it is; None where no form could be timed."""
+        forms = {name: form["median"] for name, form in (self.timing or {}).get("forms", {}).items()}
+        return Latency(forms, self.timing["float"]) if self.timing and forms else None
 
     @property
     def is_network(self) -> bool:
@@ -138,6 +172,7 @@ def find(root: Path, suite: str | None) -> Findings:
     manifest = store.suite(name)
     assert manifest is not None
     groups: dict[tuple[str, str, int], list[tuple[str, dict[str, Any]]]] = {}
+    machine, timings = _machine(store), {}
     unfinished, unsupported = [], {}
     for cell in manifest["cells"]:
         result = store.result_of(cell["key"])
@@ -149,16 +184,28 @@ def find(root: Path, suite: str | None) -> Findings:
         if "unsupported" in result:
             unsupported[f"{cell['network']}/{cell['method']}/x{cell['upscale']}"] = str(result["unsupported"])
             continue
-        groups.setdefault((cell["network"], cell["method"], cell["upscale"]), []).append((cell["key"], result))
+        group = cell["network"], cell["method"], cell["upscale"]
+        groups.setdefault(group, []).append((cell["key"], result))
+        if machine is not None and cell.get("latency_key"):
+            timings[group] = store.latency(machine, cell["latency_key"])
     if not groups:
         raise LMBError(f"{store.root}: suite {name!r} has no finished cell yet.")
     rows = [
-        Row(*group, keys=tuple(key for key, _ in cells), results=tuple(result for _, result in cells))
+        Row(*group, tuple(key for key, _ in cells), tuple(result for _, result in cells), timings.get(group))
         for group, cells in groups.items()
     ]
     first = manifest["data"]["test"][0]["name"]
     rows.sort(key=lambda row: (row.upscale, -row.score(first, "psnr").mean))
     return Findings(name, manifest, tuple(rows), tuple(unfinished), tuple(unsupported.items()), store)
+
+
+def _machine(store: Store) -> str | None:
+    """This machine if something was measured on it, else the one that measured last."""
+    known = store.machines()
+    if not known:
+        return None
+    own = machine_key(this_machine())
+    return own if own in known else known[0]
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:

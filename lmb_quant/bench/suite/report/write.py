@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from lmb_quant.integrations.basicsr.checkpoint import write_atomically
 
+from .answers import answers
 from .columns import make_columns, notes, shown_columns, table
 from .pictures import make_crops
 from .plots import make_plots
@@ -53,6 +54,10 @@ def to_markdown(findings: Findings) -> str:
     lines = [f"# {_title(findings)}", "", findings.manifest["suite"]["description"], ""]
     lines += ["| " + " | ".join(cells) + " |" for cells in (titles, marks, *rows)]
     lines += ["", *(f"- {note}" for note in notes(findings))]
+    for answer in answers(findings):
+        marks = ["---:", *("---" for _ in answer.columns[1:])]
+        lines += ["", f"{answer.title}:", ""]
+        lines += ["| " + " | ".join(cells) + " |" for cells in (answer.columns, marks, *answer.rows)]
     if findings.unfinished:
         lines += ["", "Not in the table:", "", *(f"- {name}: {why}" for name, why in findings.unfinished)]
     if findings.unsupported:
@@ -95,6 +100,7 @@ def to_html(findings: Findings) -> str:
         "plots": [(plot.title, Markup(plot.svg)) for plot in make_plots(findings)],  # our own SVG
         "crops": crops,
         "crops_json": Markup(json.dumps(crops).replace("<", "\\u003c")),
+        "answers": answers(findings),
         "unfinished": findings.unfinished,
         "unsupported": findings.unsupported,
         "versions": findings.environment("versions"),

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Times the trained networks of cells in turn; runs in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lmb_quant.bench import compiled
+from lmb_quant.bench.kernels import has_bf16
+from lmb_quant.bench.measure import CPU_TIME, Competitor, sqnr, thread_count, time_in_turn
+from lmb_quant.bench.networks import make_image
+from lmb_quant.convert import convert
+from lmb_quant.errors import LMBError
+from lmb_quant.modules import BinaryConv2d
+
+from .cells import Cell
+from .hosts import BF16
+from .schema import FLOAT
+from .store import Store
+from .trained import cell_form, trained_network
+
+EAGER, COMPILED, PACKED = "eager", "compiled", "packed"
+LEAST_SQNR = 40.0
+"""dB that a form's output must have against its definition: rounding may turn a bit at a threshold, and later ones."""
+
+
+@dataclass(frozen=True)
+class _Form:
+    """Something that is timed, and what computes the same by definition."""
+
+    run: Callable[[Tensor], Tensor]
+    expected: Callable[[Tensor], Tensor]
+
+
+def time_cells(cells: Sequence[str], root: str, size: tuple[int, int], rounds: int) -> list[dict[str, Any]]:
+    """Times networks with one thread, batch 1, in turn, once their outputs have been compared.
+
+    Args:
+        cells: As JSON, all of one SR factor; each is trained.
+        root: Folder of results.
+        size: Height and width of the LR image, pixels.
+        rounds: Timed runs of each form.
+
+    Returns:
+        For each cell its ``forms`` by name (``median`` and ``minimum`` CPU seconds, ``wall`` median, ``sqnr`` in dB
+        or None where outputs are equal); ``float``: the medians of its network's float forms in the same run;
+        ``reasons``, why others are not there; ``rounds``, ``size``, ``clock``, ``measured``.
+    """
+    parsed = [Cell.model_validate_json(cell) for cell in cells]
+    store = Store(Path(root))
+    reasons: list[list[str]] = [[] for _ in parsed]
+    found: dict[tuple[int, str], float] = {}
+    competitors: dict[tuple[int, str], Competitor] = {}
+    with torch.inference_mode(), thread_count(1), compiled.frozen():
+        torch.manual_seed(0)
+        image = make_image(*size)
+        for i, cell in enumerate(parsed):
+            for name, form in _forms(cell, store, reasons[i]):
+                try:
+                    found[i, name] = sqnr(form.expected(image), form.run(image))
+                except Exception as error:  # a compiler's failure is a finding about this form, not the end of all
+                    reasons[i].append(f"{name}: {type(error).__name__}: {str(error).strip().splitlines()[0]}")
+                    continue
+                if not found[i, name] >= LEAST_SQNR:
+                    reasons[i].append(f"{name}: its output is wrong: {found[i, name]:.1f} dB SQNR")
+                    continue
+                competitors[i, name] = Competitor(lambda run=form.run: run(image))  # type: ignore[misc]
+        times = time_in_turn(competitors, rounds)
+    forms = [
+        {
+            name: {**asdict(time.shown), "wall": time.wall.median, "sqnr": _finite(found[index, name])}
+            for (index, name), time in times.items()
+            if index == i
+        }
+        for i in range(len(parsed))
+    ]
+    floats = {
+        cell.network: {name: form["median"] for name, form in own.items()}
+        for cell, own in zip(parsed, forms, strict=True)
+        if cell.method == FLOAT
+    }
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    common = {"format": 1, "rounds": rounds, "size": list(size), "threads": 1, "clock": CPU_TIME, "measured": now}
+    return [
+        {"cell": cell.name, "forms": own, "float": floats.get(cell.network, {}), "reasons": why, **common}
+        for cell, own, why in zip(parsed, forms, reasons, strict=True)
+    ]
+
+
+def _forms(cell: Cell, store: Store, reasons: list[str]) -> Iterator[tuple[str, _Form]]:
+    """The forms in which a cell's network is used; what is not there gets a reason."""
+    network = trained_network(cell, store.work(cell)).requires_grad_(False)
+    if any(isinstance(module, BinaryConv2d) for module in network.modules()):
+        try:
+            yield PACKED, _Form(convert(network), network)
+        except LMBError as error:
+            reasons.append(f"no packed form: {error}")
+        return
+    no_compiler = compiled.why_not()
+    if no_compiler:
+        reasons.append(f"{COMPILED}: {no_compiler}")
+    if cell.host is None:
+        yield from _both(network, network, no_compiler)
+        return
+    if cell.host.scheme == BF16 and not has_bf16():
+        reasons.append("the CPU has no instructions for bf16")
+        return
+    form = cell_form(cell, network)
+    if form.int8_layers:  # run as it is, the graph computes in float and only rounds as int8 does
+        if not no_compiler:
+            yield COMPILED, _Form(compiled.compiled(form.to_compile), form.network)
+        return
+    yield from _both(form.to_compile, form.network, no_compiler)
+
+
+def _both(module: nn.Module, expected: Callable[[Tensor], Tensor], no_compiler: str) -> Iterator[tuple[str, _Form]]:
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    yield EAGER, _Form(module, expected)
+    if not no_compiler:
+        yield COMPILED, _Form(compiled.compiled(module), expected)
+
+
+def _finite(value: float) -> float | None:
+    return value if value < float("inf") else None
