@@ -7,6 +7,7 @@ Not imported by the package: torchao's PT2E takes a second to load.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -116,7 +117,10 @@ class Int8Training(nn.Module):
 
     def converted(self) -> Int8Network:
         """The int8 network, a copy."""
-        return Int8Network(_attempt(lambda: convert_pt2e(copy.deepcopy(self.graph))))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # copying an exported graph, PyTorch warns of its own code
+            graph = copy.deepcopy(self.graph)
+        return Int8Network(_attempt(lambda: convert_pt2e(graph)))
 
 
 def static_int8(

@@ -17,7 +17,9 @@ from .schema import FLOAT
 from .store import Store
 from .trained import trained_weights
 
-ROUNDS = 7
+EAGER, COMPILED, PACKED = "eager", "compiled", "packed"
+"""Forms of a network: PyTorch as it is, torch.compile with frozen weights, and this project's packed layers."""
+ROUNDS = 9
 """Timed runs of each form, all forms in turn."""
 
 

@@ -11,22 +11,23 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lmb_quant.bench import compiled
 from lmb_quant.bench.kernels import has_bf16
 from lmb_quant.bench.measure import CPU_TIME, Competitor, sqnr, thread_count, time_in_turn
-from lmb_quant.bench.networks import make_image
 from lmb_quant.convert import convert
 from lmb_quant.errors import LMBError
 from lmb_quant.modules import BinaryConv2d
 
+from .calibration import calibration_images
 from .cells import Cell
 from .hosts import BF16
+from .latency import COMPILED, EAGER, PACKED
 from .schema import FLOAT
 from .store import Store
 from .trained import cell_form, trained_network
 
-EAGER, COMPILED, PACKED = "eager", "compiled", "packed"
 LEAST_SQNR = 40.0
 """dB that a form's output must have against its definition: rounding may turn a bit at a threshold, and later ones."""
 
@@ -59,8 +60,7 @@ def time_cells(cells: Sequence[str], root: str, size: tuple[int, int], rounds: i
     found: dict[tuple[int, str], float] = {}
     competitors: dict[tuple[int, str], Competitor] = {}
     with torch.inference_mode(), thread_count(1), compiled.frozen():
-        torch.manual_seed(0)
-        image = make_image(*size)
+        image = _photograph(parsed[0], size)
         for i, cell in enumerate(parsed):
             for name, form in _forms(cell, store, reasons[i]):
                 try:
@@ -118,6 +118,13 @@ def _forms(cell: Cell, store: Store, reasons: list[str]) -> Iterator[tuple[str, 
             yield COMPILED, _Form(compiled.compiled(form.to_compile), form.network)
         return
     yield from _both(form.to_compile, form.network, no_compiler)
+
+
+def _photograph(cell: Cell, size: tuple[int, int]) -> Tensor:
+    """A patch of a training image, resized: ``(1, 3, H, W)``, channels-last."""
+    (patch,) = calibration_images(cell.train, cell.upscale, 1, min(size))
+    image = F.interpolate(patch, size, mode="bicubic", align_corners=False).clamp(0, 1)
+    return image.contiguous(memory_format=torch.channels_last)
 
 
 def _both(module: nn.Module, expected: Callable[[Tensor], Tensor], no_compiler: str) -> Iterator[tuple[str, _Form]]:

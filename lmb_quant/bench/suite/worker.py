@@ -114,8 +114,8 @@ def _train(cell: Cell, folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     times = read_step_times(run)
     return trained_network(cell, folder), {
         "curve": read_validations(run),
-        "step_seconds": times["median"],
-        "training_seconds": None if times["seconds"] is None else times["seconds"] * cell.steps,
+        "step_seconds": times.get("median"),
+        "training_seconds": times["seconds"] * cell.steps if times.get("seconds") else None,
     }
 
 

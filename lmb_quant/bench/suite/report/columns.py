@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lmb_quant.bench.suite.timing import COMPILED, EAGER, PACKED
+from lmb_quant.bench.suite.latency import COMPILED, EAGER, PACKED
 
 from .rows import Findings, Row
 
