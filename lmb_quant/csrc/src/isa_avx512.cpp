@@ -11,6 +11,7 @@ static simde__m512 emulated_cvtepi32_ps(simde__m512i v) {  // missing from SIMDe
     for (int k = 0; k < 16; k++) f[k] = (float)i[k];
     return simde_mm512_loadu_ps(f);
 }
+#undef _mm512_cvtepi32_ps
 #define _mm512_cvtepi32_ps emulated_cvtepi32_ps
 #else
 #include <immintrin.h>

@@ -38,7 +38,6 @@ struct ConvPlan {
     int in_channels, out_channels, out_pad, groups;
     int kh, kw, sh, sw, dh, dw;
     int act;
-    int has_skip;
     const float *scale, *bias, *slope, *gamma, *zeta;
     const int32_t* tap_pop;  // [tap][out_pad]: +1 weights of each tap
     const void* weights;

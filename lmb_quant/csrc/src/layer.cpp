@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "layer.hpp"
 
-#include <climits>
+#include <algorithm>
 #include <cstring>
 
 #include "error.hpp"
@@ -11,6 +11,8 @@ namespace lmbq {
 namespace {
 
 constexpr int kMaxChannels = 1 << 16, kMaxKernel = 31, kMaxStep = 1 << 10, kMaxPad = 1 << 14, kMaxWindow = 255;
+
+constexpr Act kActs[] = {ACT_NONE, ACT_RELU, ACT_PRELU, ACT_PRELU, ACT_RPRELU};  // by lmbq_act
 
 bool in(int v, int lo, int hi) { return v >= lo && v <= hi; }
 
@@ -61,7 +63,7 @@ Layer::Layer(const lmbq_layer_desc& d) {
     plan.kh = d.kernel_h, plan.kw = d.kernel_w;
     plan.sh = d.stride_h, plan.sw = d.stride_w;
     plan.dh = d.dilation_h, plan.dw = d.dilation_w;
-    plan.act = d.act == LMBQ_ACT_RPRELU ? ACT_RPRELU : d.act == LMBQ_ACT_LEAKY ? ACT_PRELU : d.act;
+    plan.act = kActs[d.act];
     pad_top = d.pad_top, pad_left = d.pad_left, pad_bottom = d.pad_bottom, pad_right = d.pad_right;
     threshold.kind = d.threshold;
     threshold.window = d.threshold == LMBQ_THRESHOLD_LOCAL ? d.window : 1;
@@ -94,6 +96,7 @@ Layer::Layer(const lmbq_layer_desc& d) {
     lay_out(static_cast<char*>(memory_));
 
     conv->pack_weights(plan, d.weight, weights);
+    if (!d.bias) std::fill(params[1], params[1] + O, -0.0f);  // the one number that adds nothing to either zero
     const float* given[5] = {d.scale, d.bias, d.slope, d.gamma, d.zeta};
     const bool rprelu = d.act == LMBQ_ACT_RPRELU;
     for (int i = 0; i < 5; i++) {

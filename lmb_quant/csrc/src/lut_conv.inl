@@ -58,8 +58,8 @@ void lut_pack_weights(const ConvPlan& p, const uint8_t* bits, void* out) {
                 for (int v = 0; v < here; v++)
                     for (int lane = 0; lane < B::lanes; lane++) {
                         const int o = (v0 + v) * B::lanes + lane % 4 * (B::lanes / 4) + lane / 4;
-                        const uint8_t* w = bits + ((size_t)o * taps + t) * bytes;
-                        *dst++ = o < p.out_channels ? (uint8_t)(w[g / 2] >> (g % 2 * 4) & 15) : 0;
+                        const size_t at = ((size_t)o * taps + t) * bytes + g / 2;
+                        *dst++ = o < p.out_channels ? (uint8_t)(bits[at] >> (g % 2 * 4) & 15) : 0;
                     }
     }
 }

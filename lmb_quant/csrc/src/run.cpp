@@ -4,6 +4,8 @@
 #include "run.hpp"
 
 #include <algorithm>
+#include <atomic>
+#include <cstdint>
 #include <cstring>
 
 #include "corrections.hpp"
@@ -30,6 +32,7 @@ struct Job {
     int first(int band) const { return (int)((int64_t)shape.oh * band / bands); }
     const float* image(int i) const { return x + (size_t)i * (size_t)shape.h * in_row(); }
     size_t halo_floats() const { return (size_t)(above + below) * in_row(); }
+    float* halo_of(int task) const { return bands > 1 ? halo + (size_t)task * halo_floats() : nullptr; }
     int halo_top(int band) const { return std::max(0, first(band) - above); }
     int halo_bottom(int band) const { return std::min(shape.h, first(band + 1) + below); }
 };
@@ -38,7 +41,7 @@ struct Job {
 void copy_halo(void* ctx, int task) {
     const Job& j = *static_cast<Job*>(ctx);
     const int image = task / j.bands, band = task % j.bands;
-    float* to = j.halo + (size_t)task * j.halo_floats();
+    float* to = j.halo_of(task);
     const size_t row = j.in_row();
     const int y0 = j.first(band), y1 = j.first(band + 1), t = j.halo_top(band), b = j.halo_bottom(band);
     if (t < y0) std::memcpy(to, j.image(image) + (size_t)t * row, (size_t)(y0 - t) * row * sizeof(float));
@@ -52,7 +55,8 @@ public:
         : j_(j), p_(j.layer.plan), binarizer_(*j.layer.isa, j.layer.threshold, j.shape.h, j.shape.w, p_.in_channels),
           corrections_(j.layer, j.shape) {
         act_bytes_ = (j.layer.conv->act_row_bytes(p_, j.shape.ow) + 63) / 64 * 64;
-        ring_rows_ = (p_.kh - 1) * p_.dh + 1;
+        reach_ = (p_.kh - 1) * p_.dh + 1;
+        ring_rows_ = std::min(reach_, j.shape.h);
         // at the time a row is packed, this many of the rows in its window are overwritten
         saved_rows_ = j.in_place ? std::max(0, j.layer.threshold.window / 2 - j.layer.pad_bottom) : 0;
     }
@@ -72,7 +76,7 @@ public:
         const int y0 = j_.first(band), y1 = j_.first(band + 1), h = j_.shape.h;
         RowSource source(j_.image(image), j_.in_row());
         if (j_.in_place) {
-            const float* halo = j_.halo + (size_t)(image * j_.bands + band) * j_.halo_floats();
+            const float* halo = j_.halo_of(image * j_.bands + band);
             if (band > 0) source.set_top(halo, j_.halo_top(band), y0);
             if (band + 1 < j_.bands) source.set_bottom(halo + (size_t)j_.above * j_.in_row(), y1);
             source.set_saved(saved_, saved_rows_);
@@ -84,7 +88,7 @@ public:
 
         int packed = 0;  // rows before it are in the ring or no longer needed
         for (int y = y0; y < y1; y++) {
-            const int top = y * p_.sh - l.pad_top, bottom = std::min(h, top + ring_rows_);
+            const int top = y * p_.sh - l.pad_top, bottom = std::min(h, top + reach_);
             source.set_overwritten(j_.in_place ? y : 0);
             for (packed = std::max(packed, std::max(0, top)); packed < bottom; packed++)
                 l.conv->expand_row(p_, binarizer_.run(source, packed), binarizer_.bit_stride(), j_.shape.w,
@@ -104,7 +108,7 @@ public:
             row.cls = corrections_.classes();
             row.skip = j_.skip ? j_.skip + at : nullptr;
             row.out = j_.out + at;
-            const int soon = top + p_.sh + ring_rows_ - 1 + l.threshold.window / 2 + 1;
+            const int soon = top + p_.sh + reach_ - 1 + l.threshold.window / 2 + 1;
             if (y + 1 < y1 && soon >= 0 && soon < h) {
                 row.prefetch = reinterpret_cast<const char*>(j_.image(image) + (size_t)soon * j_.in_row());
                 row.prefetch_bytes = j_.in_row() * sizeof(float);
@@ -119,23 +123,27 @@ private:
     RowBinarizer binarizer_;
     Corrections corrections_;
     size_t act_bytes_;
-    int ring_rows_, saved_rows_;
+    int reach_, ring_rows_, saved_rows_;
     char* ring_ = nullptr;
     const void** act_ = nullptr;
     float* saved_ = nullptr;
 };
 
-struct Scratch {
-    Job job;
-    char* base;
-    size_t each;
+struct Sweep {
+    const Job& job;
+    int tasks;
+    size_t each = 0;
+    char* base = nullptr;
+    std::atomic<int> next{0};
 };
 
-void run_band(void* ctx, int task) {
-    const Scratch& s = *static_cast<Scratch*>(ctx);
+// One thread's memory serves all the bands it takes.
+void run_lane(void* ctx, int lane) {
+    Sweep& s = *static_cast<Sweep*>(ctx);
     Band band(s.job);
-    band.lay_out(s.base + (size_t)task * s.each);
-    band.run(task / s.job.bands, task % s.job.bands);
+    band.lay_out(s.base + (size_t)lane * s.each);
+    for (int t; (t = s.next.fetch_add(1, std::memory_order_relaxed)) < s.tasks;)
+        band.run(t / s.job.bands, t % s.job.bands);
 }
 
 bool overlap(const float* a, size_t na, const float* b, size_t nb) {
@@ -145,7 +153,7 @@ bool overlap(const float* a, size_t na, const float* b, size_t nb) {
 
 size_t elements(int64_t n, int64_t h, int64_t w, int64_t c) {
     const double total = (double)n * (double)h * (double)w * (double)c;
-    require(total < 1e15, "the tensor is too large");
+    require(total < (double)(SIZE_MAX / 64), "the tensor is too large");
     return (size_t)n * (size_t)h * (size_t)w * (size_t)c;
 }
 
@@ -159,13 +167,14 @@ void run_layer(const Layer& layer, const float* x, const float* skip, float* out
     const Shape s = layer.shape(h, w);
     const size_t nx = elements(n, s.h, s.w, p.in_channels), ny = elements(n, s.oh, s.ow, p.out_channels);
     const bool aliased = overlap(x, nx, out, ny);
-    require(!aliased || (x == out && s.h == s.oh && s.w == s.ow && p.in_channels == p.out_channels && p.sh == 1),
+    require(!aliased || (x == out && s.h == s.oh && s.w == s.ow && p.in_channels == p.out_channels &&
+                         (p.sh == 1 || s.h == 1)),
             "out overlaps x: allowed only when they are the same buffer and shape");
     require(!skip || skip == out || !overlap(skip, ny, out, ny), "out overlaps skip without being it");
 
     // The smallest work is done before a second thread wakes.
     const double work = (double)ny * p.kh * p.kw * p.in_channels / p.groups;
-    threads = std::max(1, std::min(threads, 256));
+    threads = std::max(1, std::min(threads, kMaxThreads));
     if (work < 2e6) threads = 1;
     const int half = layer.threshold.window / 2;
     Job job{layer, s, x, skip, out, (int)n, 1, aliased, 0, 0};
@@ -175,28 +184,29 @@ void run_layer(const Layer& layer, const float* x, const float* skip, float* out
     job.bands = std::max(1, std::min(per_image, s.oh / smallest));
     const int tasks = job.images * job.bands;
 
-    Workspace means(layer.threshold.kind == TH_GLOBAL ? (size_t)n * (size_t)p.in_channels * sizeof(float) : 0);
-    if (layer.threshold.kind == TH_GLOBAL) {
-        float* m = reinterpret_cast<float*>(means.data());
-        global_means(x, (int)n, s.h, s.w, p.in_channels, threads, m);
-        job.means = m;
-    }
-    const bool halo = aliased && job.bands > 1;
-    Workspace halos(halo ? job.halo_floats() * (size_t)tasks * sizeof(float) : 0);
-    job.halo = reinterpret_cast<float*>(halos.data());
-    if (halo) parallel_for(tasks, threads, copy_halo, &job);
+    const bool global = layer.threshold.kind == TH_GLOBAL, halo = aliased && job.bands > 1;
 
-    Scratch scratch{job, nullptr, (Band(job).lay_out(nullptr) + 63) / 64 * 64};
-    if (tasks == 1 || threads == 1) {  // one after the other in one piece of memory
-        Workspace space(scratch.each);
-        Band band(job);
-        band.lay_out(space.data());
-        for (int t = 0; t < tasks; t++) band.run(t / job.bands, t % job.bands);
-        return;
+    Sweep sweep{job, tasks};
+    sweep.each = (Band(job).lay_out(nullptr) + 63) / 64 * 64;
+    const int lanes = std::min(threads, tasks);
+    float* means = nullptr;
+    double* sums = nullptr;
+    auto lay_out = [&](char* base) {
+        Carver c(base);
+        means = c.take<float>(global ? (size_t)n * (size_t)p.in_channels : 0);
+        sums = c.take<double>(global ? (size_t)h * (size_t)p.in_channels : 0);
+        job.halo = c.take<float>(halo ? job.halo_floats() * (size_t)tasks : 0);
+        sweep.base = c.take<char>(sweep.each * (size_t)lanes);
+        return c.used();
+    };
+    Workspace space(lay_out(nullptr));
+    lay_out(space.data());
+    if (global) {
+        global_means(x, (int)n, s.h, s.w, p.in_channels, threads, sums, means);
+        job.means = means;
     }
-    Workspace space(scratch.each * (size_t)tasks);
-    scratch.base = space.data();
-    parallel_for(tasks, threads, run_band, &scratch);
+    if (halo) parallel_for(tasks, threads, copy_halo, &job);
+    parallel_for(lanes, threads, run_lane, &sweep);
 }
 
 void run_binarize(const Isa& isa, const Thresholding& th, const float* x, uint8_t* bits, int64_t n, int64_t h,
@@ -207,17 +217,22 @@ void run_binarize(const Isa& isa, const Thresholding& th, const float* x, uint8_
     th.check((int)c);
     elements(n, h, w, c);
     const size_t row = (size_t)w * (size_t)c, bytes = (size_t)(c + 7) / 8;
-    Workspace mean_space(th.kind == TH_GLOBAL ? (size_t)n * (size_t)c * sizeof(float) : 0);
-    float* means = reinterpret_cast<float*>(mean_space.data());
-    if (th.kind == TH_GLOBAL) global_means(x, (int)n, (int)h, (int)w, (int)c, threads, means);
+    const bool global = th.kind == TH_GLOBAL;
     RowBinarizer binarizer(isa, th, (int)h, (int)w, (int)c);
-    Carver sizes(nullptr);
-    binarizer.lay_out(sizes);
-    Workspace space(sizes.used());
-    Carver carver(space.data());
-    binarizer.lay_out(carver);
+    float* means = nullptr;
+    double* sums = nullptr;
+    auto lay_out = [&](char* base) {
+        Carver carver(base);
+        means = carver.take<float>(global ? (size_t)n * (size_t)c : 0);
+        sums = carver.take<double>(global ? (size_t)h * (size_t)c : 0);
+        binarizer.lay_out(carver);
+        return carver.used();
+    };
+    Workspace space(lay_out(nullptr));
+    lay_out(space.data());
+    if (global) global_means(x, (int)n, (int)h, (int)w, (int)c, threads, sums, means);
     for (int64_t i = 0; i < n; i++) {
-        binarizer.start(means + (size_t)i * (size_t)c);
+        binarizer.start(global ? means + (size_t)i * (size_t)c : nullptr);
         const RowSource source(x + (size_t)i * (size_t)h * row, row);
         for (int64_t y = 0; y < h; y++) {
             const uint8_t* b = binarizer.run(source, (int)y);

@@ -3,10 +3,12 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <exception>
 #include <mutex>
-#include <system_error>
+#include <new>
 #include <thread>
 
 namespace lmbq {
@@ -60,32 +62,27 @@ struct Pool {
     void grow(int wanted) {
         for (; workers < wanted; workers++) try {
                 std::thread([this] { work(); }).detach();
-            } catch (const std::system_error&) {
+            } catch (const std::exception&) {
                 return;  // fewer threads, same result
             }
     }
 };
 
-std::atomic<Pool*> current{nullptr};
+union Forever {  // never destroyed: the workers wait in it until the process ends
+    Pool pool;
+    Forever() : pool() {}
+    ~Forever() {}
+} forever;
 
-void renew() { current.store(new Pool, std::memory_order_release); }  // a forked child has no workers
-
-Pool& pool() {
-    static const bool once = [] {
-        renew();
-        pthread_atfork(nullptr, nullptr, renew);
-        return true;
-    }();
-    (void)once;
-    return *current.load(std::memory_order_acquire);
-}
+// A forked child has no workers, and may have a mutex that nobody unlocks.
+const int registered = pthread_atfork(nullptr, nullptr, [] { new (&forever.pool) Pool; });
 
 }  // namespace
 
 void parallel_for(int tasks, int threads, void (*fn)(void*, int), void* ctx) {
-    if (threads > tasks) threads = tasks;
+    threads = std::min({threads, tasks, kMaxThreads});
     if (threads > 1) {
-        Pool& p = pool();
+        Pool& p = forever.pool;
         std::unique_lock<std::mutex> own(p.busy, std::try_to_lock);
         if (own.owns_lock()) {
             p.grow(threads - 1);

@@ -3,7 +3,10 @@
 
 namespace lmbq {
 
-// Runs fn(ctx, i) for i in [0, tasks) on at most `threads` threads, the caller one of them. fn must not throw.
+constexpr int kMaxThreads = 256;
+
+// Runs fn(ctx, i) for i in [0, tasks) on at most `threads` threads (kMaxThreads in any case), the caller one of them.
+// fn must not throw.
 // While another call holds the workers, everything runs in the caller.
 void parallel_for(int tasks, int threads, void (*fn)(void*, int), void* ctx);
 

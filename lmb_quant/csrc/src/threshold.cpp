@@ -45,13 +45,12 @@ const uint8_t* RowBinarizer::run(const RowSource& source, int y) {
     return bits_;
 }
 
-void global_means(const float* x, int n, int h, int w, int c, int threads, float* means) {
-    Workspace space(sizeof(double) * (size_t)h * (size_t)c);
+void global_means(const float* x, int n, int h, int w, int c, int threads, double* sums, float* means) {
     struct Context {
         const float* image;
         double* sums;
         int w, c;
-    } ctx{nullptr, reinterpret_cast<double*>(space.data()), w, c};
+    } ctx{nullptr, sums, w, c};
     for (int i = 0; i < n; i++) {
         ctx.image = x + (size_t)i * (size_t)h * (size_t)w * (size_t)c;
         parallel_for(h, threads, [](void* p, int y) {

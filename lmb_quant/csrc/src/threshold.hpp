@@ -49,6 +49,7 @@ private:
 };
 
 // The mean of every channel of every image, in double, summed row by row: the same for any number of threads.
-void global_means(const float* x, int n, int h, int w, int c, int threads, float* means);
+// sums: scratch for h x c.
+void global_means(const float* x, int n, int h, int w, int c, int threads, double* sums, float* means);
 
 }  // namespace lmbq

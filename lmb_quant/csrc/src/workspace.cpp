@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "workspace.hpp"
 
+#include <pthread.h>
+
 #include <cstdlib>
 #include <mutex>
 #include <new>
@@ -20,10 +22,15 @@ struct Pool {
     size_t held = 0;
 };
 
-Pool& pool() {
-    static Pool* p = new Pool;  // never destroyed: threads may still be running at exit
-    return *p;
-}
+union Forever {  // never destroyed: threads may still be running at exit
+    Pool pool;
+    Forever() : pool() {}
+    ~Forever() {}
+} forever;
+
+// A fork while another thread is in here would leave the child a mutex that nobody unlocks.
+const int registered = pthread_atfork([] { forever.pool.mutex.lock(); }, [] { forever.pool.mutex.unlock(); },
+                                      [] { forever.pool.mutex.unlock(); });
 
 constexpr size_t kIdleBlocks = 64;
 
@@ -31,14 +38,14 @@ constexpr size_t kIdleBlocks = 64;
 
 void* aligned_new(size_t bytes) {
     void* p = nullptr;
-    if (posix_memalign(&p, 64, bytes ? bytes : 64) != 0) throw std::bad_alloc();
+    if (posix_memalign(&p, 64, bytes) != 0) throw std::bad_alloc();
     return p;
 }
 
 void aligned_delete(void* p) noexcept { std::free(p); }
 
 Workspace::Workspace(size_t bytes) : data_(nullptr), size_(0) {
-    Pool& p = pool();
+    Pool& p = forever.pool;
     {
         std::lock_guard<std::mutex> lock(p.mutex);
         p.idle.reserve(kIdleBlocks);
@@ -64,7 +71,7 @@ Workspace::Workspace(size_t bytes) : data_(nullptr), size_(0) {
 }
 
 Workspace::~Workspace() {
-    Pool& p = pool();
+    Pool& p = forever.pool;
     std::lock_guard<std::mutex> lock(p.mutex);
     if (p.idle.size() < kIdleBlocks) {  // capacity was reserved: no throw
         p.idle.push_back({data_, size_});
@@ -75,12 +82,12 @@ Workspace::~Workspace() {
 }
 
 size_t Workspace::held() {
-    std::lock_guard<std::mutex> lock(pool().mutex);
-    return pool().held;
+    std::lock_guard<std::mutex> lock(forever.pool.mutex);
+    return forever.pool.held;
 }
 
 void Workspace::trim() {
-    Pool& p = pool();
+    Pool& p = forever.pool;
     std::lock_guard<std::mutex> lock(p.mutex);
     for (const Block& b : p.idle) {
         p.held -= b.size;
