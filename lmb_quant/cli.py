@@ -26,7 +26,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-bench = typer.Typer(help="Measure speed, and compare methods by a suite.", no_args_is_help=True)
+bench = typer.Typer(help="Measure speed, and compare methods by a suite. Without a command: all measurements of speed.")
 app.add_typer(bench, name="bench")
 _FORWARD = {"allow_extra_args": True, "ignore_unknown_options": True}
 _OptionFile = Annotated[str, typer.Option("-opt", "--opt", help="BasicSR option file, or the name of a shipped one.")]
@@ -136,6 +136,15 @@ def demo(
     from lmb_quant.demo import STEPS, run_demo
 
     run_demo(folder, seeds=seeds, steps=STEPS if steps is None else steps)
+
+
+@bench.callback(invoke_without_command=True)
+def bench_all(context: typer.Context) -> None:
+    """Measure speed, and compare methods by a suite. Without a command: all measurements of speed."""
+    if context.invoked_subcommand is None:
+        bench_kernels()
+        bench_speed()
+        bench_training_step()
 
 
 _Rounds = Annotated[int, typer.Option(min=1, help="Timed runs of each form, all forms in turn.")]

@@ -5,21 +5,19 @@ from __future__ import annotations
 
 import importlib
 import platform
-import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import torch
 
 from lmb_quant.errors import LMBError
+from lmb_quant.machine import cpu_flags, cpu_name
 from lmb_quant.ops import active_kernel
 from lmb_quant.table import render
 
 _PACKAGES = ("lmb-quant", "torch", "torchvision", "numpy", "basicsr", "opencv-python-headless", "torchao", "timm")
-_CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_vpopcntdq", "avx512_bf16", "amx_int8", "neon", "asimd")
 _INSTALL = {
     "basicsr": "pip install 'lmb-quant[basicsr]' && pip install --no-deps --no-build-isolation basicsr==1.4.2",
     "torchao": "pip install 'lmb-quant[torchao]'",
@@ -57,8 +55,8 @@ def examine() -> Report:
             applied: Sequence[str] = getattr(integration, "applied_fixes", tuple)()
             facts += [(f"{host} integration", "usable"), *(("  fix applied", fix) for fix in applied)]
     facts += [
-        ("CPU", f"{_cpu_name()}, {torch.get_num_threads()} threads"),
-        ("CPU features", ", ".join(_cpu_flags()) or "none that is looked for"),
+        ("CPU", f"{cpu_name()}, {torch.get_num_threads()} threads"),
+        ("CPU features", ", ".join(cpu_flags()) or "none that is looked for"),
         ("PyTorch's CPU kernels", torch.backends.cpu.get_cpu_capability()),
         ("packed layers run by", _kernel(problems)),
         ("GPU", ", ".join(_gpus()) or "none"),
@@ -84,22 +82,6 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
-
-
-def _cpu_info() -> str:
-    path = Path("/proc/cpuinfo")
-    return path.read_text(encoding="utf-8") if path.exists() else ""
-
-
-def _cpu_name() -> str:
-    found = re.search(r"model name\s*:\s*(.+)", _cpu_info())
-    return found.group(1).strip() if found else platform.processor() or platform.machine()
-
-
-def _cpu_flags() -> list[str]:
-    found = re.search(r"(?:flags|Features)\s*:\s*(.+)", _cpu_info())
-    flags = found.group(1).split() if found else []
-    return [flag for flag in _CPU_FLAGS if flag in flags]
 
 
 def _gpus() -> list[str]:

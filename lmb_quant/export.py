@@ -71,7 +71,8 @@ def export_onnx(model: nn.Module, path: str | Path, input_size: tuple[int, int, 
                 verbose=False,
             )
         assert program is not None
-        for part in (*program.model.graph.all_nodes(), *program.model.graph.initializers.values()):
+        parts: list[Any] = [*program.model.graph.all_nodes(), *program.model.graph.initializers.values()]
+        for part in parts:
             part.metadata_props.clear()  # stack traces: nine tenths of the file, and they name the user's paths
         program.save(str(partial))
         partial.replace(path)

@@ -14,7 +14,7 @@ from lmb_quant.table import render
 
 from . import compiled
 from .child import in_child
-from .layers import COMPILED, FP32, PACKED_IN_PLACE, Form, float_forms, make_input, make_layer, packed_forms
+from .layers import PACKED_IN_PLACE, Form, float_forms, make_input, make_layer, packed_forms
 from .measure import Timing, clock_of, require, sqnr, thread_count, time_in_turn
 from .report import Machine, to_json
 
@@ -172,7 +172,7 @@ def _measure(
     layers = []
     for count in channels:
         tell(f"{count} channels")
-        with torch.no_grad(), torch.random.fork_rng(devices=()), compiled.frozen():
+        with torch.inference_mode(), torch.random.fork_rng(devices=()), compiled.frozen():
             torch.manual_seed(0)
             layers.append(_measure_layer(count, size, rounds, threads, bf16, with_compiled))
     return IsaTimes(isa, machine, tuple(layers))

@@ -103,8 +103,8 @@ def packed_forms(layer: BinaryConv2d, x: Tensor, threads: int) -> Iterator[tuple
     """Yields the packed forms, compared with the operator's definition, its values in float64."""
     packed = PackedBinaryConv2d.from_binary(layer)
     a = packed._arguments()
-    floats = (None if t is None else t.double() for t in a.tensors[1:])
-    expected = reference.binary_conv2d(x, a.weight_packed, *floats, *a[7:])
+    doubles: Any = {name: t.double() for name in a._fields[1:7] if (t := getattr(a, name)) is not None}
+    expected = reference.binary_conv2d(x, *a._replace(**doubles))
     in_place: Callable[[Tensor], Tensor] = lambda x: packed(x, overwrite=True)  # noqa: E731
     for name, run in ((PACKED_IN_PLACE, in_place), (PACKED, packed)):
         yield name, _form(run, x, expected, threads, 100)  # a single wrong bit would show

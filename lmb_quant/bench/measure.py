@@ -6,15 +6,17 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from lmb_quant.errors import LMBError
 
+_Name = TypeVar("_Name", bound=Hashable)
 CPU_TIME, WALL_TIME = "CPU time of the thread", "wall time"
 
 
@@ -57,7 +59,7 @@ def clock_of(threads: int) -> str:
     return CPU_TIME if threads == 1 else WALL_TIME
 
 
-def time_in_turn(competitors: Mapping[str, Competitor], rounds: int, warm_up: int = 1) -> dict[str, Timing]:
+def time_in_turn(competitors: Mapping[_Name, Competitor], rounds: int, warm_up: int = 1) -> dict[_Name, Timing]:
     """Times competitors in rounds, each once a round.
 
     Args:
@@ -68,8 +70,8 @@ def time_in_turn(competitors: Mapping[str, Competitor], rounds: int, warm_up: in
     Returns:
         By name; in seconds.
     """
-    wall: dict[str, list[float]] = {name: [] for name in competitors}
-    cpu: dict[str, list[float]] = {name: [] for name in competitors}
+    wall: dict[_Name, list[float]] = {name: [] for name in competitors}
+    cpu: dict[_Name, list[float]] = {name: [] for name in competitors}
     for i in range(warm_up + rounds):
         for name, competitor in competitors.items():
             with thread_count(competitor.threads):

@@ -3,10 +3,7 @@
 
 from __future__ import annotations
 
-import json
-import statistics
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,32 +14,43 @@ from lmb_quant.archs import LMBSRResNet
 from lmb_quant.recipe import recipe_names
 from lmb_quant.table import render
 
+from .measure import Competitor, Timing, clock_of, time_in_turn
+from .report import Machine, to_json
+
 FLOAT = "float"
 
 
 @dataclass(frozen=True)
 class TrainingStepReport:
-    """Median seconds of a step for each recipe; ``print`` shows them with their ratio to the float network."""
+    """Time of a step for each recipe; ``print`` shows medians with their ratio to the float network."""
 
     network: dict[str, int]
     batch: tuple[int, int, int, int]
     threads: int
     rounds: int
-    cpu: str
-    seconds: dict[str, float]
+    machine: Machine
+    steps: dict[str, Timing]
 
     def __str__(self) -> str:
-        base = self.seconds[FLOAT]
-        rows = [(name, f"{t * 1e3:.1f}", f"{t / base:.2f}x") for name, t in self.seconds.items()]
+        base = self.steps[FLOAT].shown.median
+        rows = [
+            (
+                name,
+                f"{step.shown.median * 1e3:.1f}",
+                f"{step.shown.minimum * 1e3:.1f}",
+                f"{step.shown.median / base:.2f}x",
+            )
+            for name, step in self.steps.items()
+        ]
         title = (
-            f"training step (forward, backward, Adam) of LMBSRResNet {self.network}, LR batch {self.batch}, "
-            f"{self.threads} thread(s), {self.cpu}, median of {self.rounds} interleaved rounds"
+            f"training step (forward, backward, Adam) of LMBSRResNet {self.network}, LR batch {self.batch}; "
+            f"{self.threads} thread(s); {clock_of(self.threads)}, {self.rounds} interleaved rounds\n{self.machine}"
         )
-        return render(title, ("recipe", "ms", "against float"), rows, right=(1, 2))
+        return render(title, ("recipe", "median ms", "least ms", "against float"), rows, right=(1, 2, 3))
 
     def to_json(self) -> str:
-        """The figures as JSON."""
-        return json.dumps(asdict(self), indent=2) + "\n"
+        """The figures as JSON; seconds."""
+        return to_json(self)
 
 
 class _Trainer:
@@ -56,13 +64,11 @@ class _Trainer:
         self.hr = F.interpolate(self.lr, scale_factor=model.upscale, mode="bicubic")
         self.optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
 
-    def step(self) -> float:
-        """Does one step and returns its seconds."""
-        start = time.perf_counter()
+    def step(self) -> None:
+        """Does one step."""
         self.optimizer.zero_grad()
         F.l1_loss(self.model(self.lr), self.hr).backward()
         self.optimizer.step()
-        return time.perf_counter() - start
 
 
 def measure_training_steps(*, rounds: int = 15, threads: int = 1, smoke: bool = False) -> TrainingStepReport:
@@ -72,23 +78,9 @@ def measure_training_steps(*, rounds: int = 15, threads: int = 1, smoke: bool = 
         rounds: Timed steps of each network.
         threads: CPU threads.
         smoke: Tiny sizes, to see that it runs.
-
-    Returns:
-        Medians in seconds.
     """
     network = {"num_feat": 8, "num_block": 1} if smoke else {"num_feat": 64, "num_block": 8}
     batch = (1, 3, 8, 8) if smoke else (16, 3, 32, 32)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        trainers = {name: _Trainer(network, name, batch) for name in (FLOAT, *recipe_names())}
-        times: dict[str, list[float]] = {name: [] for name in trainers}
-        for i in range(rounds + 1):
-            for name, trainer in trainers.items():
-                seconds = trainer.step()
-                if i > 0:  # the first round warms up
-                    times[name].append(seconds)
-    finally:
-        torch.set_num_threads(before)
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    return TrainingStepReport(network, batch, threads, rounds, torch.backends.cpu.get_cpu_capability(), medians)
+    trainers = {name: _Trainer(network, name, batch) for name in (FLOAT, *recipe_names())}
+    steps = time_in_turn({name: Competitor(t.step, threads=threads) for name, t in trainers.items()}, rounds)
+    return TrainingStepReport(network, batch, threads, rounds, Machine(), steps)

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import torch
+
+from lmb_quant.machine import cpu_name
 
 from .code import training_code
 
@@ -31,7 +31,7 @@ def machine() -> dict[str, str]:
     """CPU, its cores for this process, instruction set as PyTorch sees it, GPU, system."""
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
     return {
-        "cpu": _cpu(),
+        "cpu": cpu_name(),
         "cores": str(cores()),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "gpu": gpu,
@@ -42,9 +42,3 @@ def machine() -> dict[str, str]:
 def cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _cpu() -> str:
-    path = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*:\s*(.+)", path.read_text(encoding="utf-8")) if path.exists() else None
-    return found.group(1).strip() if found else platform.processor() or platform.machine()
