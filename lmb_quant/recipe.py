@@ -57,17 +57,36 @@ class WeightChoice(BinarizerChoice):
     scale: str = "channel_mean"
 
 
+class RescaleChoice(BaseModel):
+    """A rescaler's name; every other key is an option of that rescaler and is checked by it."""
+
+    model_config = _WITH_OPTIONS
+    rescaler: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options, without the name."""
+        return dict(self.model_extra or {})
+
+
 class Unit(BaseModel):
     """What surrounds a binary convolution.
 
     ``skip``: ``auto`` adds the input where the shapes allow it and the network does not itself add it right after;
     ``shape`` wherever the shapes allow it; ``none`` never.
+    ``act_on``: ``branch`` (where not given) applies ``act`` before the skip; ``sum`` after it; ``inner_sum`` after it,
+    and not at all where the network's own residual block ends.
+    ``pre_norm``: a norm of the input, before everything but the skip; none where not given.
+    ``chain``: how many consecutive layers of one module share the state of binarisers that accumulate along the depth.
     """
 
     model_config = _STRICT
     skip: Literal["auto", "shape", "none"] = "auto"
     norm: str = "none"
     act: str = "none"
+    act_on: Literal["branch", "sum", "inner_sum"] | None = None
+    pre_norm: str | None = None
+    chain: Annotated[int, Field(ge=1)] | None = None
 
 
 class Scheme(BaseModel):
@@ -77,6 +96,7 @@ class Scheme(BaseModel):
     activation: BinarizerChoice
     weight: WeightChoice
     unit: Unit = Unit()
+    rescale: RescaleChoice | None = None
 
     def overridden(self, override: Override) -> Scheme:
         """The scheme with an override's keys in place of its own; another binariser takes none of its options."""
@@ -85,6 +105,7 @@ class Scheme(BaseModel):
             activation=BinarizerChoice(**_merged(self.activation, override.activation)),
             weight=WeightChoice(**_merged(self.weight, override.weight)),
             unit=Unit(**self.unit.model_dump() | unit),
+            rescale=self.rescale,
         )
 
 
@@ -108,6 +129,9 @@ class UnitOverride(BaseModel):
     skip: Literal["auto", "shape", "none"] | None = None
     norm: str | None = None
     act: str | None = None
+    act_on: Literal["branch", "sum", "inner_sum"] | None = None
+    pre_norm: str | None = None
+    chain: Annotated[int, Field(ge=1)] | None = None
 
 
 class Override(BaseModel):

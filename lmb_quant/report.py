@@ -25,8 +25,11 @@ class LayerReport:
 
     ``bits`` is 1, 32, or what a tensor of torchao stores for each value; ``weights`` counts the weight tensor alone,
     ``bytes`` the stored form of the whole layer (packed where binary, torchao's tensors as they are, else float32).
-    MACs, additions (of the local mean) and ``ops`` = float MACs + binary MACs / 64 are for one run on the summary's
-    input; weight-only int8 computes in float. ``kernel`` is what runs a packed layer, e.g. ``avx2-lut``; else empty.
+    MACs, additions (of local means and the like) and ``ops`` = float MACs + binary MACs / 64 are for one run on the
+    summary's input; weight-only int8 computes in float. ``kernel`` is what runs a packed layer, e.g. ``avx2-lut``; else
+    empty. Where several binary tensors stand for a real one, ``bits`` is their number, and binary MACs are those of
+    ``bases`` convolutions. Of the float MACs ``unit_macs`` belong to what surrounds a binary convolution, whose own
+    convolutions and linear layers have ``unit_weights``.
     """
 
     name: str
@@ -41,6 +44,9 @@ class LayerReport:
     binary_macs: int
     additions: int
     kernel: str = ""
+    bases: int = 1
+    unit_macs: int = 0
+    unit_weights: int = 0
 
     @property
     def ops(self) -> float:
@@ -53,8 +59,8 @@ class Summary:
     """Figures of a network; ``print`` shows them as a table.
 
     Counting rule (Bi-Real Net, ReActNet, BBCU): ``ops = float MACs + binary MACs / 64``,
-    ``params = float weights + binary weights / 32``; weights of convolutions and linear layers only. The local mean's
-    additions are listed beside them.
+    ``params = float weights + binary weights / 32``; weights of convolutions and linear layers only. Additions of local
+    means, and of whatever else a method computes of its real-valued activations, are listed beside them.
     """
 
     input_size: tuple[int, ...]
@@ -68,17 +74,17 @@ class Summary:
     @property
     def float_ops(self) -> int:
         """Operations of the same network in float: all its MACs."""
-        return sum(layer.float_macs + layer.binary_macs for layer in self.layers)
+        return sum(layer.float_macs - layer.unit_macs + layer.binary_macs // layer.bases for layer in self.layers)
 
     @property
     def additions(self) -> int:
-        """Additions of the local means, of one run."""
+        """Additions of local means and the like, of one run."""
         return sum(layer.additions for layer in self.layers)
 
     @property
     def params(self) -> float:
         """Float weights + binary weights / 32."""
-        return sum(layer.weights * layer.bits / 32 for layer in self.layers)
+        return sum(layer.weights * layer.bits / 32 + layer.unit_weights for layer in self.layers)
 
     @property
     def float_params(self) -> int:
@@ -97,7 +103,7 @@ class Summary:
 
     def __str__(self) -> str:
         columns: tuple[str, ...] = (
-            "layer", "class", "weight", "output", "bits", "bytes", "float MACs", "binary MACs", "OPs", "LMB additions"
+            "layer", "class", "weight", "output", "bits", "bytes", "float MACs", "binary MACs", "OPs", "additions"
         )  # fmt: skip
         rows: list[tuple[str, ...]] = [
             (
@@ -153,7 +159,7 @@ def summary(model: nn.Module, input_size: tuple[int, ...] = (1, 3, 180, 320)) ->
         for child, _ in module.named_children()
     )
     layers = (
-        _report(name, module, runs.get(name, []))
+        _report(name, module, runs)
         for name, module in model.named_modules()
         if (isinstance(module, PackedBinaryConv2d) or any(True for _ in module.parameters(recurse=False)))
         and not name.startswith(binary)
@@ -165,26 +171,55 @@ _Run = tuple[tuple[int, ...], tuple[int, ...]]
 """Sizes of the input and the output of one run of a layer."""
 
 
-def _report(name: str, module: nn.Module, runs: list[_Run]) -> LayerReport:
+def _report(name: str, module: nn.Module, all_runs: dict[str, list[_Run]]) -> LayerReport:
+    runs = all_runs.get(name, [])
     if isinstance(module, PackedBinaryConv2d):
         return _report_packed(name, module, runs)
+    if isinstance(module, BinaryConv2d):
+        return _report_binary(name, module, all_runs)
     own = list(module.parameters(recurse=False))
     weight = module.weight if isinstance(module, _COUNTED) else None
     macs = sum(_macs(module, run) for run in runs)
-    binary = isinstance(module, BinaryConv2d)
-    additions = module.binarize_input.additions_per_value if isinstance(module, BinaryConv2d) else 0
     return LayerReport(
         name=name,
         kind=type(module).__name__,
         shape=() if weight is None else tuple(weight.shape),
         output_size=runs[0][1] if runs else (),
-        bits=1 if binary else 32 if weight is None else _bits(weight),
+        bits=32 if weight is None else _bits(weight),
         weights=0 if weight is None else weight.numel(),
-        bytes=module.packed_bytes if isinstance(module, BinaryConv2d) else sum(map(_stored_bytes, own)),
+        bytes=sum(map(_stored_bytes, own)),
         float_bytes=sum(4 * p.numel() for p in own),
-        float_macs=0 if binary else macs,
-        binary_macs=macs if binary else 0,
-        additions=sum(math.prod(before) * additions for before, _ in runs),
+        float_macs=macs,
+        binary_macs=0,
+        additions=0,
+    )
+
+
+def _report_binary(name: str, module: BinaryConv2d, all_runs: dict[str, list[_Run]]) -> LayerReport:
+    runs = all_runs.get(name, [])
+    inner = [
+        (part, all_runs.get(f"{name}.{path}".lstrip("."), []))
+        for path, part in module.named_modules()
+        if path and isinstance(part, _COUNTED)
+    ]
+    inner_macs = sum(_macs(part, run) for part, own in inner for run in own)
+    unit_macs = inner_macs + sum(module.unit_macs(*run) for run in runs)
+    bases = module.binarize_weight.bases * module.binarize_input.bases
+    return LayerReport(
+        name=name,
+        kind=type(module).__name__,
+        shape=tuple(module.weight.shape),
+        output_size=runs[0][1] if runs else (),
+        bits=module.binarize_weight.bases,
+        weights=module.weight.numel(),
+        bytes=module.packed_bytes,
+        float_bytes=sum(4 * p.numel() for p in module.parameters(recurse=False)),
+        float_macs=unit_macs,
+        binary_macs=bases * sum(_macs(module, run) for run in runs),
+        additions=sum(module.unit_additions(*run) for run in runs),
+        bases=bases,
+        unit_macs=unit_macs,
+        unit_weights=sum(part.weight.numel() for part, _ in inner),
     )
 
 

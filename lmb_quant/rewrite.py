@@ -8,6 +8,8 @@ import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,11 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import ParametrizationList
 
+from lmb_quant.binarizers import Chain, Place, keeps_size
 from lmb_quant.errors import LMBError, RecipeError, unknown_name
 from lmb_quant.modules import BinaryConv2d, LayerConfig, binary_convs, packed_convs
 from lmb_quant.recipe import Override, Recipe, Scheme
-from lmb_quant.structure import Structure, find_structure
+from lmb_quant.structure import Structure, find_structure, inside_binary
 from lmb_quant.table import render
 
 RecipeLike = Recipe | Mapping[str, Any] | str | Path
@@ -146,21 +149,37 @@ def binarize(model: nn.Module, recipe: RecipeLike, *, input_size: tuple[int, ...
     planned = plan(model, recipe, input_size=input_size)
     warn_about(planned, modules)
     applied = recipe_after(model, recipe)
+    made = {}
     for layer in planned.binary:
         conv = modules[layer.name]
         if isinstance(conv, BinaryConv2d):
+            made[layer.name] = conv
             continue
         assert isinstance(conv, nn.Conv2d)
         assert layer.config is not None
-        new = BinaryConv2d.from_float(conv, layer.config)
+        made[layer.name] = new = BinaryConv2d.from_float(conv, layer.config)
         for name in layer.names:
             if not name:
                 remember_recipe(new, applied)
                 return new
             parent, _, child = name.rpartition(".")
             setattr(modules[parent], child, new)
+    _link(made)
     remember_recipe(model, applied)
     return model
+
+
+def _link(layers: Mapping[str, BinaryConv2d]) -> None:
+    """Gives binarisers that accumulate along the depth their places: consecutive layers of one module and one shape."""
+    alike = [(name.rpartition(".")[0], conv.weight.shape, conv.config.chain) for name, conv in layers.items()]
+    for (_, _, size), group in groupby(zip(alike, layers.values(), strict=True), key=itemgetter(0)):
+        convs = [conv for _, conv in group] if size > 1 else []
+        for start in range(0, len(convs), size):
+            row = convs[start : start + size]
+            for part in ("binarize_input", "binarize_weight"):
+                chain = Chain()
+                for i, conv in enumerate(row):
+                    getattr(conv, part).place = Place(chain, is_first=i == 0, is_last=i == len(row) - 1)
 
 
 def recipe_of(model: nn.Module) -> Recipe | None:
@@ -250,8 +269,10 @@ class _Planner:
     def __init__(self, model: nn.Module, recipe: Recipe, input_size: tuple[int, ...] | None) -> None:
         self.recipe = recipe
         self.names: dict[nn.Module, tuple[str, ...]] = {}
+        inner = inside_binary(model)
         for name, module in model.named_modules(remove_duplicate=False):
-            self.names[module] = (*self.names.get(module, ()), name)
+            if module not in inner:
+                self.names[module] = (*self.names.get(module, ()), name)
         self.structure = find_structure(model, input_size)
         self.held = _held_outside(model)
         self.absorbing = {
@@ -282,7 +303,9 @@ class _Planner:
             override = self._override(names)
             if override is None or not override.skip_layer:
                 scheme = self.recipe.scheme if override is None else self.recipe.scheme.overridden(override)
-                config = _layer_config(scheme, self._skip(module, scheme.unit.skip))
+                config = _layer_config(
+                    scheme, skip=self._skip(module, scheme.unit.skip), ends_block=self._ends_block(names[0])
+                )
                 new = self._build(module, config, f"layer {names[0]!r}")
                 rule = f"override: {override.match}" if override else f"target: {self._target(names)}"
                 if isinstance(module, BinaryConv2d):
@@ -327,6 +350,9 @@ class _Planner:
         name = self.names[conv][0]
         return mode == "shape" or name not in self.structure.bypassed or name in self.absorbing
 
+    def _ends_block(self, name: str) -> bool:
+        return name in self.structure.bypassed or name in self.absorbing
+
     def _build(self, conv: nn.Conv2d, config: LayerConfig, where: str) -> BinaryConv2d:
         try:
             return BinaryConv2d.from_float(conv, config)
@@ -343,7 +369,7 @@ class _Planner:
     def _check_scheme(self) -> None:
         """Raises for an unknown name in the scheme, also where every layer overrides it."""
         with torch.random.fork_rng():
-            self._build(nn.Conv2d(1, 1, 1), _layer_config(self.recipe.scheme, skip=False), "scheme")
+            self._build(nn.Conv2d(1, 1, 1), _layer_config(self.recipe.scheme), "scheme")
 
     def _check_patterns(self, layers: tuple[PlannedLayer, ...]) -> None:
         """Raises for a pattern without effect; tokens describe a kind of layer, which a model may lack."""
@@ -407,24 +433,26 @@ def _any_match(pattern: str, names: tuple[str, ...]) -> bool:
     return any(matches(pattern, name) for name in names)
 
 
-def _layer_config(scheme: Scheme, skip: bool) -> LayerConfig:
+def _layer_config(scheme: Scheme, *, skip: bool = False, ends_block: bool = False) -> LayerConfig:
+    unit, rescale = scheme.unit, scheme.rescale
+    has_act = unit.act_on != "inner_sum" or not ends_block
     return LayerConfig(
         activation=scheme.activation.binarizer,
         activation_options=scheme.activation.options,
         weight=scheme.weight.binarizer,
         weight_options=scheme.weight.options,
         alpha=scheme.weight.scale,
-        norm=scheme.unit.norm,
-        act=scheme.unit.act,
+        norm=unit.norm,
+        act=unit.act if has_act else "identity",
         skip=skip,
+        act_on="branch" if unit.act_on in (None, "branch") else "sum",
+        pre_norm=unit.pre_norm or "none",
+        rescale="none" if rescale is None else rescale.rescaler,
+        rescale_options={} if rescale is None else rescale.options,
+        chain=unit.chain or 1,
     )
 
 
 def keeps_shape(conv: nn.Conv2d) -> bool:
     """Whether a convolution's output has the shape of its input, whatever that is."""
-    if conv.in_channels != conv.out_channels or any(step > 1 for step in conv.stride):
-        return False
-    if isinstance(conv.padding, str):
-        return conv.padding == "same"
-    sizes = zip(conv.padding, conv.dilation, conv.kernel_size, strict=True)
-    return all(2 * padding == dilation * (kernel - 1) for padding, dilation, kernel in sizes)
+    return conv.in_channels == conv.out_channels and keeps_size(conv)

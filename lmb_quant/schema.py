@@ -6,15 +6,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lmb_quant.binarizers import activation_binarizers, options_model, weight_binarizers
-from lmb_quant.binarizers._base import Binarizer
+from lmb_quant.binarizers import activation_binarizers, options_model, rescalers, weight_binarizers
+from lmb_quant.binarizers._base import Part
 from lmb_quant.modules import ACTIVATIONS, NORMS
 from lmb_quant.ops import WEIGHT_SCALES
 from lmb_quant.recipe import Recipe
 
 
 def recipe_schema() -> dict[str, Any]:
-    """Builds the schema (JSON Schema 2020-12): names of binarisers, their options, scales, norms and activations."""
+    """Builds the schema (JSON Schema 2020-12): names of binarisers and rescalers, options, scales, norms, acts."""
     schema = Recipe.model_json_schema()
     definitions = schema["$defs"]
     for choice, table in (
@@ -23,19 +23,21 @@ def recipe_schema() -> dict[str, Any]:
         ("WeightChoice", weight_binarizers()),
         ("WeightOverride", weight_binarizers()),
     ):
-        _add_binarizers(definitions[choice], table)
+        _add_parts(definitions[choice], "binarizer", table)
+    _add_parts(definitions["RescaleChoice"], "rescaler", rescalers())
     for choice in ("WeightChoice", "WeightOverride"):
         _allow(definitions[choice]["properties"]["scale"], list(WEIGHT_SCALES))
     for choice in ("Unit", "UnitOverride"):
-        _allow(definitions[choice]["properties"]["norm"], list(NORMS))
+        for key in ("norm", "pre_norm"):
+            _allow(definitions[choice]["properties"][key], list(NORMS))
         _allow(definitions[choice]["properties"]["act"], list(ACTIVATIONS))
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _add_binarizers(definition: dict[str, Any], table: Mapping[str, type[Binarizer]]) -> None:
-    _allow(definition["properties"]["binarizer"], sorted(table))
+def _add_parts(definition: dict[str, Any], word: str, table: Mapping[str, type[Part]]) -> None:
+    _allow(definition["properties"][word], sorted(table))
     for name in sorted(table):
-        for key, option in options_model(table[name]).model_json_schema()["properties"].items():
+        for key, option in options_model(table[name]).model_json_schema().get("properties", {}).items():
             definition["properties"].setdefault(key, {}).setdefault("anyOf", []).append(
                 {**option, "description": f"option of {name}"}
             )

@@ -80,6 +80,17 @@ def copy_model(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in computed})
 
 
+def inside_binary(model: nn.Module) -> set[nn.Module]:
+    """The modules inside binary convolutions: parts of their unit, which play no part of their own in the network."""
+    return {
+        inner
+        for module in model.modules()
+        if isinstance(module, BinaryConv2d)
+        for child in module.children()
+        for inner in child.modules()
+    }
+
+
 @dataclass(eq=False)
 class _Node:
     """One tensor of the recorded run; ``number`` counts them in the order in which they were made."""
@@ -146,7 +157,8 @@ def find_structure(model: nn.Module, input_size: tuple[int, ...] | None = None) 
     Raises:
         RecipeError: If ``input_size`` is given and the model does not run on it.
     """
-    convs = [module for module in model.modules() if _is_conv(module)]
+    inner = inside_binary(model)
+    convs = [module for module in model.modules() if _is_conv(module) and module not in inner]
     if not convs:
         return Structure(frozenset(), frozenset(), frozenset(), frozenset(), "no convolution")
     problem = ""
@@ -163,7 +175,7 @@ def find_structure(model: nn.Module, input_size: tuple[int, ...] | None = None) 
                 break
     if input_size:
         raise RecipeError(f"input_size: the model does not run on an input of size {tuple(input_size)!r}: {problem}")
-    names = [name for name, module in model.named_modules() if _is_conv(module)]
+    names = [name for name, module in model.named_modules() if module in convs]
     how = f"by registration order, since a trial run failed ({problem}); input_size=... may help"
     return Structure(frozenset(names[:1]), frozenset(names[-1:]), frozenset(), frozenset(), how, found=False)
 
@@ -210,9 +222,12 @@ class _Probe:
         self.names: list[str] = []
         self.recorder = _Recorder()
         self.uses: list[_Use] = []
+        inner = inside_binary(self.model)
         for name, module in self.model.named_modules():
             module._forward_hooks.clear()
             module._forward_pre_hooks.clear()
+            if module in inner:
+                continue
             if _is_conv(module):
                 self.names.append(name)
             if _is_conv(module) or isinstance(module, _OTHER_LAYERS):

@@ -90,11 +90,11 @@ UNKNOWN_KEYS = {
     ),
     "scheme": (
         "scheme.wieght",
-        r"recipe: scheme: unknown key 'wieght'\. Did you mean 'weight'\? Allowed: activation, unit, weight\.",
+        r"recipe: scheme: unknown key 'wieght'\. Did you mean 'weight'\? Allowed: activation, rescale, unit, weight\.",
     ),
     "unit": (
         "scheme.unit.nrom",
-        r"recipe: scheme\.unit: unknown key 'nrom'\. Did you mean 'norm'\? Allowed: act, norm, skip\.",
+        r"recipe: scheme\.unit: unknown key 'nrom'\. Did you mean 'norm'\? Allowed: act, act_on, chain, norm, pre_norm, skip\.",
     ),
 }
 

@@ -66,6 +66,11 @@ class LMBConfig(AOBaseConfig):
     norm: str | None = None
     act: str | None = None
     skip: bool | None = None
+    act_on: str | None = None
+    pre_norm: str | None = None
+    rescale: str | None = None
+    rescale_options: dict[str, Any] | None = None
+    chain: int | None = None
     step: str = "prepare"
     version: int = _VERSION
 
@@ -85,6 +90,11 @@ class LMBConfig(AOBaseConfig):
                 raise LMBError(f"LMBConfig: {error}") from None
             for key, value in asdict(filled).items():
                 setattr(self, key, value)
+        if self.chain not in (None, 1):
+            raise LMBError(
+                f"LMBConfig: chain: {self.chain!r} is not allowed. Allowed: 1; torchao shows a handler one layer at a "
+                "time, and layers that share state along the depth are linked by lmb_quant.binarize()."
+            )
 
     @classmethod
     def from_layer(cls, layer: LayerConfig, step: str = "prepare") -> Self:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of binarisers, and the checked way from a recipe's words to a module."""
+"""Names of binarisers and rescalers, and the checked way from a recipe's words to a module."""
 
 from __future__ import annotations
 
@@ -14,19 +14,26 @@ from torch import nn
 
 from lmb_quant.errors import LMBError, unknown_name
 
-from ._base import ActivationBinarizer, Binarizer, Golden, WeightBinarizer
+from ._base import ActivationBinarizer, Binarizer, Golden, Part, Rescaler, WeightBinarizer
 
 _B = TypeVar("_B", bound=Binarizer)
+_P = TypeVar("_P", bound=Part)
 _activations: dict[str, type[ActivationBinarizer]] = {}
 _weights: dict[str, type[WeightBinarizer]] = {}
+_rescalers: dict[str, type[Rescaler]] = {}
+
+
+def _add(table: dict[str, type[_P]], what: str, name: str, source: str, cls: type[_P]) -> None:
+    if name in table:
+        raise LMBError(f"{what} name {name!r} is already taken by {table[name].__qualname__}.")
+    cls.recipe_name, cls.source = name, source
+    table[name] = cls
 
 
 def _register(table: dict[str, type[_B]], name: str, source: str, golden: Golden) -> Callable[[type[_B]], type[_B]]:
     def add(cls: type[_B]) -> type[_B]:
-        if name in table:
-            raise LMBError(f"binarizer name {name!r} is already taken by {table[name].__qualname__}.")
-        cls.recipe_name, cls.source, cls.golden = name, source, golden
-        table[name] = cls
+        _add(table, "binarizer", name, source, cls)
+        cls.golden = golden
         return cls
 
     return add
@@ -55,6 +62,24 @@ def weight_binarizer(
     return _register(_weights, name, source, golden)
 
 
+def rescaler(name: str, *, source: str) -> Callable[[type[Rescaler]], type[Rescaler]]:
+    """Registers a rescaler under its recipe word.
+
+    Args:
+        name: The word in ``rescale: {rescaler: ...}``.
+        source: Paper and equation, or "this project's choice".
+
+    Raises:
+        LMBError: If the name is taken.
+    """
+
+    def add(cls: type[Rescaler]) -> type[Rescaler]:
+        _add(_rescalers, "rescaler", name, source, cls)
+        return cls
+
+    return add
+
+
 def activation_binarizers() -> Mapping[str, type[ActivationBinarizer]]:
     """All registered activation binarisers by recipe word, read-only."""
     return MappingProxyType(_activations)
@@ -65,9 +90,14 @@ def weight_binarizers() -> Mapping[str, type[WeightBinarizer]]:
     return MappingProxyType(_weights)
 
 
+def rescalers() -> Mapping[str, type[Rescaler]]:
+    """All registered rescalers by recipe word, read-only."""
+    return MappingProxyType(_rescalers)
+
+
 @cache
-def options_model(cls: type[Binarizer]) -> type[BaseModel]:
-    """The pydantic model of a binariser's options, read off its keyword-only constructor arguments."""
+def options_model(cls: type[Part]) -> type[BaseModel]:
+    """The pydantic model of a part's options, read off its keyword-only constructor arguments."""
     hints = get_type_hints(cls.__init__, include_extras=True)
     fields: dict[str, Any] = {
         parameter.name: (hints[parameter.name], ... if parameter.default is parameter.empty else parameter.default)
@@ -77,7 +107,7 @@ def options_model(cls: type[Binarizer]) -> type[BaseModel]:
     return create_model(f"{cls.__name__}Options", __config__=ConfigDict(extra="forbid", strict=True), **fields)
 
 
-def _make(table: Mapping[str, type[_B]], what: str, conv: nn.Conv2d, name: str, options: Mapping[str, Any]) -> _B:
+def _make(table: Mapping[str, type[_P]], what: str, conv: nn.Conv2d, name: str, options: Mapping[str, Any]) -> _P:
     if name not in table:
         raise LMBError(unknown_name(what, name, table))
     model = options_model(table[name])
@@ -105,3 +135,8 @@ def make_activation(conv: nn.Conv2d, name: str, options: Mapping[str, Any]) -> A
 def make_weight(conv: nn.Conv2d, name: str, options: Mapping[str, Any]) -> WeightBinarizer:
     """Makes the weight binariser of one convolution; as :func:`make_activation`."""
     return _make(_weights, "weight binarizer", conv, name, options)
+
+
+def make_rescaler(conv: nn.Conv2d, name: str, options: Mapping[str, Any]) -> Rescaler:
+    """Makes the rescaler of one convolution; as :func:`make_activation`."""
+    return _make(_rescalers, "rescaler", conv, name, options)

@@ -63,6 +63,7 @@ ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
     "none": lambda channels: nn.Identity(),
     "identity": lambda channels: nn.LeakyReLU(1.0),  # y = x, yet the unit's own act: the network adds no other
     "hardtanh": lambda channels: nn.Hardtanh(),
+    "leaky_relu": lambda channels: nn.LeakyReLU(0.1),
     "maxout": Maxout,
     "prelu": nn.PReLU,
     "rprelu": RPReLU,

@@ -5,17 +5,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from lmb_quant.binarizers import ActivationBinarizer, WeightBinarizer, make_activation, make_weight
+from lmb_quant.binarizers import (
+    ActivationBinarizer,
+    Rescaler,
+    WeightBinarizer,
+    make_activation,
+    make_rescaler,
+    make_weight,
+)
+from lmb_quant.errors import LMBError, unknown_name
 from lmb_quant.ops import check_weight_scale, weight_scale
 
 from .activation import make_act
 from .norm import make_norm
+
+NONE = "none"
+ACT_ON = ("branch", "sum")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +34,10 @@ class LayerConfig:
     """All that decides the binary form of one convolution; plain values that JSON holds.
 
     The words are those of a recipe: ``activation`` and ``weight`` name binarisers, ``alpha`` a weight scale, ``norm``
-    and ``act`` what follows the convolution. ``skip`` adds the input to the output. A module holds it with every
-    option of its binarisers, given or default.
+    and ``act`` what follows the convolution. ``skip`` adds the input to the output; ``act_on`` says whether ``act`` is
+    applied before that (``branch``) or after it (``sum``). ``pre_norm`` is a norm of the input, before everything but
+    the skip; ``rescale`` names a rescaler. ``chain`` is how many layers in a row share the state of binarisers that
+    accumulate along the depth. A module holds it with every option of its parts, given or default.
     """
 
     activation: str
@@ -35,14 +48,21 @@ class LayerConfig:
     norm: str = "none"
     act: str = "none"
     skip: bool = False
+    act_on: str = "branch"
+    pre_norm: str = NONE
+    rescale: str = NONE
+    rescale_options: dict[str, Any] = field(default_factory=dict)
+    chain: int = 1
 
 
 class BinaryConv2d(nn.Conv2d):
     """A convolution with 1-bit activations and weights, and what surrounds it: norm, activation, identity skip.
 
     ``y = act(norm(alpha * conv(B, Sign(W)) + bias)) [+ x]``, B the binarised input, alpha one scale per output channel.
-    Padding adds 0 to the sum, as in the float network. The float weights stay as the trained (latent) ones, under the
-    keys of the float convolution; a float checkpoint loads strictly, what it lacks keeps its present value.
+    With ``act_on: sum`` it is ``act(norm(...) + x)``; with a ``pre_norm`` B is made of the normalised x; a rescaler's
+    factor multiplies ``alpha * conv(B, Sign(W))``, before the bias. Padding adds 0 to the sum, as in the float network.
+    The float weights stay as the trained (latent) ones, under the keys of the float convolution; a float checkpoint
+    loads strictly, what it lacks keeps its present value.
 
     Made by :meth:`from_float`, not by its constructor.
 
@@ -53,6 +73,8 @@ class BinaryConv2d(nn.Conv2d):
     config: LayerConfig
     binarize_input: ActivationBinarizer
     binarize_weight: WeightBinarizer
+    pre_norm: nn.Module | None
+    rescale: Rescaler | None
     norm: nn.Module
     act: nn.Module
 
@@ -74,11 +96,18 @@ class BinaryConv2d(nn.Conv2d):
         new._parameters = dict(conv._parameters)
         new.binarize_input = make_activation(conv, config.activation, config.activation_options)
         new.binarize_weight = make_weight(conv, config.weight, config.weight_options)
+        new.pre_norm = None if config.pre_norm == NONE else make_norm(config.pre_norm, conv.in_channels)
+        new.rescale = None
+        if config.rescale != NONE:
+            new.rescale = make_rescaler(conv, config.rescale, config.rescale_options)
         new.config = replace(
             config,
             activation_options=new.binarize_input.get_options(),
             weight_options=new.binarize_weight.get_options(),
+            rescale_options={} if new.rescale is None else new.rescale.get_options(),
         )
+        if config.act_on not in ACT_ON:
+            raise LMBError(unknown_name("unit act_on", config.act_on, ACT_ON))
         new.norm = make_norm(config.norm, conv.out_channels)
         new.act = make_act(config.act, conv.out_channels)
         check_weight_scale(config.alpha)
@@ -103,25 +132,59 @@ class BinaryConv2d(nn.Conv2d):
         A norm is folded into scale and bias, so it counts as a bias.
         """
         outputs, inputs, *kernel = self.weight.shape
-        packed = outputs * math.prod(kernel) * math.ceil(inputs / 8)
-        unit = [p for part in (self.binarize_input, self.act) for p in part.parameters()]
+        packed = outputs * math.prod(kernel) * math.ceil(inputs / 8) * self.binarize_weight.bases
+        parts = (self.binarize_input, self.binarize_weight, self.pre_norm, self.rescale, self.act)
+        unit = [p for part in parts if part is not None for p in part.parameters()]
         has_bias = self.bias is not None or not isinstance(self.norm, nn.Identity)
         slope = isinstance(self.act, nn.LeakyReLU)
-        return packed + 4 * (outputs + outputs * has_bias + slope + sum(p.numel() for p in unit))
+        return packed + 4 * (
+            outputs * self.binarize_weight.bases + outputs * has_bias + slope + sum(p.numel() for p in unit)
+        )
+
+    def unit_macs(self, before: tuple[int, ...], after: tuple[int, ...]) -> int:
+        """Real multiplications of one run, beside those of convolutions and linear layers inside the unit's parts.
+
+        Those of norms and activation functions are not counted, as nowhere, but for a ``pre_norm`` whose values a
+        rescaler reads: it cannot become a threshold. Where several binary convolutions stand for one, adding each
+        beyond the first with its scale is one for an output value.
+
+        Args:
+            before: Size of the input, ``(N, I, H, W)``.
+            after: Size of the output, ``(N, O, H', W')``.
+        """
+        values, bases = math.prod(before), self.binarize_input.bases * self.binarize_weight.bases
+        macs = self.binarize_input.macs_per_value * values + (bases - 1) * math.prod(after)
+        if self.rescale is not None:
+            macs += self.rescale.macs(before, after) + values * (self.pre_norm is not None)
+        return macs
+
+    def unit_additions(self, before: tuple[int, ...], after: tuple[int, ...]) -> int:
+        """Real additions of one run that a float network does not have; sizes as in :meth:`unit_macs`."""
+        additions = self.binarize_input.additions_per_value * math.prod(before)
+        return additions + (0 if self.rescale is None else self.rescale.additions(before, after))
 
     def forward(self, input: Tensor) -> Tensor:
         """Maps ``(N, I, H, W)`` to ``(N, O, H', W')``; also unbatched, as ``nn.Conv2d``."""
         if input.ndim == 3:
             return self.forward(input[None])[0]
-        alpha = weight_scale(self.weight, self.config.alpha).view(-1, 1, 1, 1)
-        y = self._conv_forward(self.binarize_input(input), alpha * self.binarize_weight(self.weight), self.bias)
-        y = self.act(self.norm(y))
-        return y + input if self.config.skip else y
+        x = input if self.pre_norm is None else self.pre_norm(input)
+        weight = weight_scale(self.weight, self.config.alpha).view(-1, 1, 1, 1) * self.binarize_weight(self.weight)
+        if self.rescale is None:
+            y = self.norm(self._conv_forward(self.binarize_input(x), weight, self.bias))
+        else:
+            x, factor = self.rescale(x)
+            y = self._conv_forward(self.binarize_input(x), weight, None) * factor
+            y = self.norm(y if self.bias is None else y + self.bias.to(y.dtype).view(1, -1, 1, 1))
+        if not self.config.skip:
+            return self.act(y)
+        return self.act(y + input) if self.config.act_on == "sum" else self.act(y) + input
 
     def extra_repr(self) -> str:
         """As ``nn.Conv2d``, with scale and skip."""
         plain: str = super().extra_repr()  # type: ignore[no-untyped-call]
-        return f"{plain}, alpha={self.config.alpha}, skip={self.config.skip}"
+        c = self.config
+        order = f", act_on={c.act_on}" if c.act_on != "branch" else ""
+        return f"{plain}, alpha={c.alpha}, skip={c.skip}{order}"
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         own = {f"{prefix}{key}": value for key, value in self.state_dict().items() if key not in ("weight", "bias")}

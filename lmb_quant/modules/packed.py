@@ -149,6 +149,7 @@ class PackedBinaryConv2d(nn.Module):
             raise LMBError(f"activation binarizer {conv.config.activation!r} has no packed form (packed_threshold()).")
         if not conv.binarize_weight.is_pm1:
             raise LMBError(f"weight binarizer {conv.config.weight!r} has no packed form: its values are not -1 and +1.")
+        _refuse_unit(conv)
         scale, bias = _folded(conv)
         act, values = _act_values(conv.act)
         left, right, top, bottom = conv._reversed_padding_repeated_twice
@@ -273,6 +274,15 @@ def _refuse_hooks(conv: BinaryConv2d) -> None:
         for name, hooks in vars(module).items():
             if name.endswith("_hooks") and hooks:
                 raise LMBError(f"{type(module).__name__}: {name[1:]} have no packed form. Remove them, then convert.")
+
+
+def _refuse_unit(conv: BinaryConv2d) -> None:
+    if conv.rescale is not None:
+        raise LMBError(f"rescaler {conv.config.rescale!r} has no packed form: its factor depends on the input.")
+    if conv.pre_norm is not None:
+        raise LMBError(f"unit pre_norm: {conv.config.pre_norm!r} has no packed form. Allowed: 'none'.")
+    if conv.config.act_on == "sum" and conv.config.skip and conv.config.act not in ("none", "identity"):
+        raise LMBError("unit act_on: 'sum' has no packed form: a packed layer adds x after its act. Allowed: 'branch'.")
 
 
 def _folded(conv: BinaryConv2d) -> tuple[Tensor, Tensor | None]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -21,15 +21,20 @@ _OTHER = ("ops/binary_conv2d", "modules/packed.py", "integrations/basicsr/hooks/
 
 
 def binarizer_digests(recipe: Recipe | None) -> dict[str, str]:
-    """Hashes of the files of the binarisers that a recipe names, by kind and name; empty for a float network."""
+    """Hashes of the files of the binarisers and rescalers that a recipe names, by kind and name; empty for float."""
     if recipe is None:
         return {}
     schemes = [recipe.scheme, *(recipe.scheme.overridden(o) for o in recipe.overrides if not o.skip_layer)]
-    tables = {"activation": binarizers.activation_binarizers(), "weight": binarizers.weight_binarizers()}
+    rescales = {scheme.rescale.rescaler for scheme in schemes if scheme.rescale is not None}
+    named: dict[str, tuple[Mapping[str, type], set[str]]] = {
+        "activation": (binarizers.activation_binarizers(), {scheme.activation.binarizer for scheme in schemes}),
+        "weight": (binarizers.weight_binarizers(), {scheme.weight.binarizer for scheme in schemes}),
+        "rescale": (binarizers.rescalers(), rescales),
+    }
     return {
         f"{kind} {name}": _digest([Path(inspect.getfile(table[name]))])
-        for kind, table in tables.items()
-        for name in sorted({getattr(scheme, kind).binarizer for scheme in schemes})
+        for kind, (table, names) in named.items()
+        for name in sorted(names)
         if name in table  # an unknown one is an error where the network is built
     }
 
