@@ -14,10 +14,17 @@ from lmb_quant.recipe import recipe_names
 
 STEPS = 80
 NO_PACKED_FORM = {
+    "abcnet": "activation binarizer 'abcnet'",
     "adabin": "activation binarizer 'adabin'",
+    "bam": "activation binarizer 'bam'",
     "design": "activation binarizer 'design'",
     "dorefa": "activation binarizer 'dorefa'",
+    "e2fif": "unit act_on: 'sum'",
+    "ebsr": "rescaler 'ebsr'",
     "irnet": "act: Hardtanh",
+    "lab": "activation binarizer 'lab'",
+    "scales": "activation binarizer 'scales'",
+    "xnor": "rescaler 'input_mean'",
 }
 """Recipe -> what stands in the way; recipes that are not of this list must pack, or say so in their own tests."""
 
