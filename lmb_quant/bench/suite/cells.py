@@ -86,9 +86,14 @@ def make_cells(suite: Suite, data: SuiteData) -> list[Cell]:
         LMBError: If a method or an architecture is unknown.
     """
     cells: dict[str, Cell] = {}
-    for seed in suite.seeds:
+    seeds = dict.fromkeys(
+        [*suite.seeds, *(seed for network in suite.networks.values() for seed in network.seeds or ())]
+    )
+    for seed in seeds:
         for upscale in suite.upscale:
             for label, network in suite.networks.items():
+                if seed not in (network.seeds or suite.seeds):
+                    continue
                 for method in _methods(suite, label, network):
                     cell = _cell(suite, data, label, network, method, upscale, seed)
                     cells.setdefault(cell.name, cell)

@@ -18,6 +18,7 @@ from lmb_quant.strict_yaml import parse_mapping
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
 _Count = Annotated[int, Field(ge=1)]
+_Seed = Annotated[int, Field(ge=0)]
 _Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.+-]+$")]
 
 BICUBIC, FLOAT = "bicubic", "float"
@@ -29,12 +30,14 @@ ALL, HOST_SCHEMES = "all", "hosts"
 class Network(BaseModel):
     """An architecture that BasicSR can name, without its SR factor and recipe, and the methods it is compared under.
 
-    ``arch`` is what stands in ``network_g``: ``type`` and arguments. ``methods`` replaces the suite's for this network.
+    ``arch`` is what stands in ``network_g``: ``type`` and arguments. ``methods`` and ``seeds`` replace the suite's for
+    this network.
     """
 
     model_config = _STRICT
     arch: dict[str, Any]
     methods: list[str | dict[str, Any]] | None = None
+    seeds: Annotated[list[_Seed], Field(min_length=1)] | None = None
 
 
 class MethodChoice(BaseModel):
@@ -109,7 +112,7 @@ class Suite(BaseModel):
     networks: Annotated[dict[_Label, Network], Field(min_length=1)]
     methods: Annotated[list[str | dict[str, Any]] | str, Field(min_length=1)]
     upscale: Annotated[list[_Count], Field(min_length=1)]
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    seeds: Annotated[list[_Seed], Field(min_length=1)]
     data: Data
     training: Training
     threads: _Count = 1
@@ -151,9 +154,15 @@ class Suite(BaseModel):
         suite._place = place
         for key in ("upscale", "seeds"):
             values = getattr(suite, key)
-            if len(set(values)) < len(values):
-                raise LMBError(f"{place}: {key}: {values!r} is not allowed. Each may stand there once.")
+            _check_distinct(values, f"{place}: {key}")
+        for label, network in suite.networks.items():
+            _check_distinct(network.seeds or [], f"{place}: networks.{label}.seeds")
         return suite
+
+
+def _check_distinct(values: list[int], where: str) -> None:
+    if len(set(values)) < len(values):
+        raise LMBError(f"{where}: {values!r} is not allowed. Each may stand there once.")
 
 
 def suite_names() -> list[str]:

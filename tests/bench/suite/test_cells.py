@@ -63,6 +63,9 @@ def test_a_cell_for_each_network_method_upscale_and_seed(suite, job):
     assert names[:3] == ["none/bicubic/x2/seed3", "net/lmb/x2/seed3", "vdsr/float/x2/seed3"]
     assert len(names) == 2 + 4 + 4  # bicubic has no seed
     assert len(set(names)) == len(names)
+    suite["networks"]["vdsr"]["seeds"] = [0, 5]
+    found = {(cell.network, cell.seed) for cell in job(suite).cells}
+    assert found == {("none", 3), ("net", 3), ("net", 0), ("vdsr", 0), ("vdsr", 5)}
 
 
 def test_only_selects_by_name_or_part(suite, job):

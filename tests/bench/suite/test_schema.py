@@ -59,6 +59,7 @@ def broken(changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"networks.net.seeds": [1, 1]}, r"suite.yaml: networks.net.seeds: \[1, 1\] is not allowed. Each may stand"),
         ({"seed": [0]}, r"suite.yaml: unknown key 'seed'. Did you mean 'seeds'\?"),
         ({"training.step": 3}, r"training: unknown key 'step'. Did you mean 'steps'\?"),
         ({"networks.net.method": []}, r"networks.net: unknown key 'method'. Did you mean 'methods'\?"),
