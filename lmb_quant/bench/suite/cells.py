@@ -86,10 +86,8 @@ def make_cells(suite: Suite, data: SuiteData) -> list[Cell]:
         LMBError: If a method or an architecture is unknown.
     """
     cells: dict[str, Cell] = {}
-    seeds = dict.fromkeys(
-        [*suite.seeds, *(seed for network in suite.networks.values() for seed in network.seeds or ())]
-    )
-    for seed in seeds:
+    own = [seed for network in suite.networks.values() for seed in network.seeds or ()]
+    for seed in dict.fromkeys([*suite.seeds, *own]):
         for upscale in suite.upscale:
             for label, network in suite.networks.items():
                 if seed not in (network.seeds or suite.seeds):
