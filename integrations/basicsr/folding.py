@@ -38,7 +38,5 @@ def folded(network: nn.Module) -> nn.Module:
 @torch.no_grad()
 def _fold(block: ECB) -> nn.Module:
     convolution = nn.Conv2d(block.in_channels, block.out_channels, 3, padding=1)
-    weight, bias = block.rep_params()
-    convolution.weight.copy_(weight)
-    convolution.bias.copy_(bias)
+    convolution.load_state_dict(dict(zip(("weight", "bias"), block.rep_params(), strict=True)))
     return nn.Sequential(convolution, block.act) if block.act_type != "linear" else convolution

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +21,16 @@ from ._host import (
 )
 from .codec import IntxCodec
 
+
+def _intx(bits: int) -> AOBaseConfig:
+    return IntxWeightOnlyConfig(weight_dtype=getattr(torch, f"int{bits}"), granularity=PerAxis(0))
+
+
 CONFIGS: dict[str, Callable[[], AOBaseConfig]] = {
-    "int8-weight": lambda: IntxWeightOnlyConfig(weight_dtype=torch.int8, granularity=PerAxis(0)),
-    "int4-weight": lambda: IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=PerAxis(0)),
-    "int2-weight": lambda: IntxWeightOnlyConfig(weight_dtype=torch.int2, granularity=PerAxis(0)),
-    "int1-weight": lambda: IntxWeightOnlyConfig(weight_dtype=torch.int1, granularity=PerAxis(0)),
+    "int8-weight": partial(_intx, 8),
+    "int4-weight": partial(_intx, 4),
+    "int2-weight": partial(_intx, 2),
+    "int1-weight": partial(_intx, 1),
     "int4-packed": Int4WeightOnlyConfig,
     "int8-dynamic": Int8DynamicActivationInt8WeightConfig,
 }
@@ -62,7 +68,8 @@ def quantised_weights(network: nn.Module, scheme: str, image: Tensor) -> nn.Modu
 
 def stored_tensors(network: nn.Module) -> dict[str, Tensor]:
     """All that a file of such a network must hold; weights as torchao stores them, a byte for each value."""
-    codec, stored = IntxCodec(), {}
+    codec = IntxCodec()
+    stored: dict[str, Tensor] = {}
     for name, value in network.state_dict().items():
         parts = codec.split(value)[0] if codec.stores(value.detach()) else {"": value}
         stored |= {f"{name}.{part}".rstrip("."): part_of.detach().contiguous() for part, part_of in parts.items()}

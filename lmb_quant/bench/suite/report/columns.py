@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from lmb_quant.bench.suite.latency import COMPILED, EAGER, PACKED
@@ -40,12 +41,12 @@ def make_columns(findings: Findings) -> list[Column]:
         *(column for images in findings.sets for column in _scores(images)),
         _cost(findings, "parameters, K", "params", 1e3, 1),
         _cost(findings, "OPs, G", "ops", 1e9, 3),
-        *(_detail(f"{kind} MACs, G", lambda row, kind=kind: _giga(row, f"{kind}_macs")) for kind in _MACS),
+        *(_detail(f"{kind} MACs, G", partial(_giga, name=f"{kind}_macs")) for kind in _MACS),
         _cost(findings, "additions, G", "additions", 1e9, 3),
         _cost(findings, "kB", "bytes", 1e3, 1),
-        Column("latency, ms", lambda row: row.latency and row.latency.best * 1e3, _latency),
-        Column("speed-up", lambda row: row.latency and row.latency.ratio, _speed_up),
-        *(_detail(f"{form}, ms", lambda row, form=form: _form(row, form)) for form in (EAGER, COMPILED, PACKED)),
+        Column("latency, ms", partial(_milliseconds, form=None), _latency),
+        Column("speed-up", lambda row: None if row.latency is None else row.latency.ratio, _speed_up),
+        *(_detail(f"{form}, ms", partial(_milliseconds, form=form)) for form in (EAGER, COMPILED, PACKED)),
         _time("training, min", "training_seconds", 1 / 60, 1),
         _time("step, ms", "step_seconds", 1e3, 1),
     ]
@@ -102,8 +103,11 @@ def _giga(row: Row, name: str) -> float | None:
     return (row.figure(name) or 0) / 1e9 if row.is_network else None
 
 
-def _form(row: Row, form: str) -> float | None:
-    seconds = row.latency.forms.get(form) if row.latency else None
+def _milliseconds(row: Row, form: str | None) -> float | None:
+    """Of a form, None for the fastest."""
+    if row.latency is None:
+        return None
+    seconds = row.latency.forms.get(form or row.latency.form)
     return None if seconds is None else seconds * 1e3
 
 
