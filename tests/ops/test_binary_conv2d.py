@@ -6,12 +6,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import run_python
+from helpers import config, conv, run_python
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from lmb_quant import LMBError
+from lmb_quant.modules import BinaryConv2d, PackedBinaryConv2d
 from lmb_quant.ops import LayerArguments, active_kernel, binary_conv2d
 from lmb_quant.ops.binary_conv2d import binary_conv2d_, forget, reference
 
@@ -94,6 +95,35 @@ def test_engine_equals_the_reference_at_the_edges_of_float(threshold, value):
     x[0, :, 2, 3] = value
     a = layer(threshold=threshold, act="none")
     torch.testing.assert_close(binary_conv2d(x, a), reference.binary_conv2d(x, *a), rtol=0, atol=0, equal_nan=True)
+
+
+FORMS = {"none": ("sign", {}), "channel": ("rsign", {}), "local": ("local_mean", {}),
+         "global": ("local_mean", {"window": "global"})}  # fmt: skip
+
+
+@pytest.mark.parametrize("isa", ["portable", "avx2", "avx512", "neon"])
+@pytest.mark.parametrize("threshold", FORMS)
+def test_nan_and_infinities_give_the_bits_and_values_of_the_training_form(threshold, isa, monkeypatch):
+    monkeypatch.setenv("LMB_QUANT_ISA", isa)
+    try:
+        active_kernel()
+    except LMBError:
+        pytest.skip(f"{isa} is not on this machine")
+    activation, options = FORMS[threshold]
+    words = {"activation": activation, "activation_options": options, "act": "rprelu", "skip": True}
+    net = BinaryConv2d.from_float(conv(16, 16), config(**words)).eval()
+    packed = PackedBinaryConv2d.from_binary(net)
+    assert packed.config.threshold == threshold
+    x = torch.randn(2, 16, 9, 11)
+    x[0, 1, 4, 5], x[0, 2, 4, 5], x[0, 3, 4, 5] = math.nan, math.inf, -math.inf
+    x[0, 4, 4, 5], x[0, 4, 5, 5] = math.inf, -math.inf
+    x[1, 5:9] = torch.tensor([math.nan, math.inf, -math.inf, 3e38]).view(4, 1, 1)
+    x[1, 9, ::2], x[1, 10, :, ::3] = math.inf, math.nan
+    with torch.no_grad():
+        bits, expected, y = net.binarize_input(x) > 0, net(x), packed(x)
+    assert torch.equal(reference.input_bits(x, threshold, packed.config.window, packed.threshold_shift), bits)
+    torch.testing.assert_close(y, expected, rtol=1e-5, atol=1e-5, equal_nan=True)
+    assert torch.equal(y.isnan(), x.isnan())  # only the skip carries them on
 
 
 @pytest.mark.parametrize("changes", [{}, {"skip": True}, {"act": "none", "threshold": "none"}, {"kernel": 1}], ids=str)
