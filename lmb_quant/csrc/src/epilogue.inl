@@ -35,6 +35,19 @@ inline void write(V v, const float* skip, float* out, int n) {
     }
 }
 
+// Fetches the row that will be wanted soon, a piece with every `pixels` outputs. Lines, not bytes, so that no division is
+// made on the way: one a row.
+struct Prefetch {
+    const char *at, *end;
+    ptrdiff_t piece;
+    Prefetch(const ConvRow& r, int pixels)
+        : at(r.prefetch), end(at ? at + r.prefetch_bytes : at),
+          piece(((end - at) / (r.width > pixels ? r.width / pixels : 1) + 63) / 64 * 64) {}
+    void next() {
+        for (const char* to = end - at > piece ? at + piece : end; at < to; at += 64) __builtin_prefetch(at, 0, 2);
+    }
+};
+
 #define LMBQ_DISPATCH_ROW(FN, plan, row)                                                                           \
     switch ((plan).act * 2 + ((row).skip != nullptr)) {                                                            \
         case 0: return FN<ACT_NONE, false>(plan, row);                                                             \

@@ -167,12 +167,10 @@ LMBQ_INLINE void tile(const ConvPlan& p, const ConvRow& r, int x, int o0, const 
 
 template <int ACT, bool SKIP, int OB>
 void block(const ConvPlan& p, const ConvRow& r, int o0, const uint32_t* w) {
+    Prefetch prefetch(r, 4);
     int x = 0;
     for (; x + 4 <= r.width; x += 4) {
-        if (r.prefetch) {
-            size_t from = r.prefetch_bytes * (size_t)x / r.width, to = r.prefetch_bytes * (size_t)(x + 4) / r.width;
-            for (from &= ~(size_t)63; from < to; from += 64) __builtin_prefetch(r.prefetch + from, 0, 2);
-        }
+        prefetch.next();
         tile<ACT, SKIP, 4, OB>(p, r, x, o0, w);
     }
     for (; x < r.width; x++) tile<ACT, SKIP, 1, OB>(p, r, x, o0, w);

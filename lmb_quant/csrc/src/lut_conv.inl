@@ -188,15 +188,12 @@ void lut_block(const ConvPlan& p, const ConvRow& r, int o0, const uint8_t* w) {
     const Segment* const seg = p.segments;
     const int nseg = p.nsegments, width = r.width;
     alignas(64) B sum[kChunk * NV * 2];
+    Prefetch prefetch(r, kChunk);
     for (int x0 = 0; x0 < width; x0 += kChunk) {
         const int pixels = width - x0 < kChunk ? width - x0 : kChunk;
         for (int x = x0; x < x0 + pixels; x += 2)
             count_pair<B, NV>(act, seg, nseg, x * step, w, sum + (x - x0) * NV * 2);
-        if (r.prefetch) {
-            size_t from = r.prefetch_bytes * (size_t)x0 / width;
-            const size_t to = r.prefetch_bytes * (size_t)(x0 + pixels) / width;
-            for (from &= ~(size_t)63; from < to; from += 64) __builtin_prefetch(r.prefetch + from, 0, 2);
-        }
+        prefetch.next();
         const float* skip = SKIP ? r.skip + x0 * O : nullptr;
         float* out = r.out + x0 * O;
         for (int v = 0; v < NV; v++)
