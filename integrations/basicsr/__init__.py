@@ -14,6 +14,7 @@ from . import pipeline as _pipeline
 from .archs import ARCHITECTURES, register_once
 from .archs import LMBBinarized as LMBBinarized
 from .data import HRImageDataset as HRImageDataset
+from .he_init import LMBHeInit as LMBHeInit
 from .int8 import LMBInt8 as LMBInt8
 from .model import LMBModel as LMBModel
 
@@ -24,7 +25,7 @@ def install() -> None:
     Raises:
         LMBError: If another package has taken one of the names.
     """
-    for architecture in (*ARCHITECTURES, LMBInt8):
+    for architecture in (*ARCHITECTURES, LMBHeInit, LMBInt8):
         register_once(ARCH_REGISTRY, architecture)
     register_once(DATASET_REGISTRY, HRImageDataset)
     register_once(MODEL_REGISTRY, LMBModel)
