@@ -181,23 +181,75 @@ def test_table_has_every_layer_and_the_totals():
     assert "input 1x3x180x320; OPs = float MACs + binary MACs / 64" in text
 
 
-def test_published_figures_of_bbcu():
-    """BBCU's table by its rule: SRResNet x4 float 146.081 G and 1514.9 K; L (body binary) 79.195 G and 372.1 K."""
+BBCU_FORMS = {
+    "float": None,
+    "L": ["@first", "@last", "@upsample", "conv_hr"],  # all of the tail is float
+    "M": ["@first", "@last"],
+}
+
+
+@pytest.mark.parametrize(
+    ("upscale", "form", "giga", "kilo"),
+    [
+        (2, "float", 85.432, 1367.4),
+        (2, "L", 18.546, 224.6),
+        (2, "M", 1.825, 46.1),
+        (4, "float", 146.081, 1514.9),
+        (4, "L", 79.195, 372.1),
+        (4, "M", 3.948, 50.7),
+    ],
+)
+def test_published_figures_of_bbcu(upscale, form, giga, kilo):
+    """BBCU, arXiv 2210.00405, table 1 by its rule: OPs in G and parameters in K of SRResNet and of its binary forms."""
     if importlib.util.find_spec("basicsr") is None:
         pytest.skip("BasicSR is not installed")
     import lmb_quant.integrations.basicsr  # noqa: F401 - repairs BasicSR, then it can be imported
 
     from basicsr.archs.srresnet_arch import MSRResNet
 
-    net = MSRResNet(num_feat=64, num_block=16, upscale=4)
+    net = MSRResNet(num_feat=64, num_block=16, upscale=upscale)
+    whole = lmb.summary(net, (1, 3, 180, 320)).ops
+    if BBCU_FORMS[form] is not None:
+        lmb.binarize(net, recipe("bbcu", ignore=BBCU_FORMS[form]))
     report = lmb.summary(net, (1, 3, 180, 320))
-    assert report.ops / 1e9 == pytest.approx(146.081, abs=5e-4)
-    assert report.params / 1e3 == pytest.approx(1514.9, abs=0.05)
-    body_only = recipe(ignore=["@first", "@last", "@upsample", "conv_hr"])  # as BBCU-L: all of the tail is float
-    report = lmb.summary(lmb.binarize(net, body_only), (1, 3, 180, 320))
-    assert report.ops / 1e9 == pytest.approx(79.195, abs=5e-4)
-    assert report.params / 1e3 == pytest.approx(372.1, abs=0.05)
-    assert report.float_ops / 1e9 == pytest.approx(146.081, abs=5e-4)
+    assert report.ops / 1e9 == pytest.approx(giga, abs=5e-4)
+    assert report.params / 1e3 == pytest.approx(kilo, abs=0.05)
+    assert report.float_ops == whole
+
+
+# Method -> figures of an 8 x 8 x 3 x 3 layer on P = 6 x 7 pixels: binary MACs / (576 P), float MACs / P, additions / P,
+# parameters.
+COSTS = {
+    "sign": (1, 0, 0, 576 / 32),
+    "lmb": (1, 0, 8 * 4, 576 / 32),
+    # a norm that K reads, K times the output; the mean of 8 maps, a 3 x 3 box by rows and columns
+    "xnor": (1, 8 + 8, 8 + 4, 576 / 32),
+    # 9 convolutions, 8 of them added with a scale; 3 bits a weight
+    "abcnet": (9, 8 * 8, 0, 3 * 576 / 32),
+    # a mean and a running sum, a product
+    "bam": (1, 8, 2 * 8, 576 / 32),
+    # 16 filters of 9
+    "lab": (1, 16 * 9, 0, 576 / 32 + 16 * 9),
+    # 1 x 1 to one map, two factors an output; a mean and a shift; the perceptron 8 -> 16 -> 16, once
+    "ebsr": (1, 8 + 2 * 8 + 384 / 42, 2 * 8, 576 / 32 + 8 + 384),
+    # 1 x 1 to one map, two factors an output; a mean; the kernel of 5 along 8 channels, once
+    "scales": (1, 8 + 2 * 8 + 40 / 42, 8, 576 / 32 + 8 + 5),
+}
+
+
+@pytest.mark.parametrize("name", COSTS)
+def test_what_a_method_computes_beside_the_binary_convolution_is_counted(name):
+    plain = lmb.summary(small_net(), (1, 3, 6, 7))
+    report = lmb.summary(lmb.binarize(small_net(), name), (1, 3, 6, 7))
+    row = layer(report, "2")
+    binary, real, additions, params = COSTS[name]
+    assert row.binary_macs == binary * 42 * 576
+    assert row.float_macs == pytest.approx(42 * real, abs=1e-6)
+    assert row.additions == 42 * additions
+    assert report.params == 216 + 216 + 2 * params
+    assert report.ops == pytest.approx(42 * (216 + 216) + 2 * (42 * real + binary * 42 * 576 / 64))
+    assert (report.float_ops, report.float_params) == (plain.ops, plain.params)
+    assert [layer.name for layer in report.layers] == ["0", "2", "4", "6"]
 
 
 def test_a_packed_network_counts_as_the_training_form_and_shows_its_kernels():

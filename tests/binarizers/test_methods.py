@@ -2,17 +2,15 @@
 """recipes/*.yaml: what a whole recipe makes of a filter and of a row of activations, worked out from the papers."""
 
 import math
-import re
-from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from helpers import conv, recipe
 from torch import nn
 
 import lmb_quant as lmb
 from lmb_quant.bench.suite.methods import resolve_methods
+from lmb_quant.bench.suite.schema import Suite
 from lmb_quant.binarizers import make_activation, make_weight, set_progress
 from lmb_quant.ops import weight_scale
 
@@ -42,7 +40,16 @@ FILTERS = {
     # LMB: (2/t) max(0, 1 - |w|/t), t = 4 mean|w|: t = 4 and 2
     "lmb": (((-1, -1, 1, 1), (0.5, -0.5, 0.5, -0.5)), ((0.3125, 0.46875, 0.46875, 0.25), (0.375,) * 4)),
 }
-FILTERS |= dict.fromkeys(("lmb-k5", "lmb-global", "lmb-shift", "sign", "rsign"), FILTERS["lmb"])
+FILTERS |= dict.fromkeys(("lmb-k5", "lmb-global", "lmb-shift", "sign", "rsign", "lab"), FILTERS["lmb"])
+FILTERS |= {
+    # XNOR-Net, section 3.1: W_b = mean|w| sign(w), 1/n + mean|w| where |w| <= 1, n = 4
+    "xnor": (((-1, -1, 1, 1), (0.5, -0.5, 0.5, -0.5)), ((0.25, 1.25, 1.25, 0.25), (0.75, 0.75, 0.75, 0.75))),
+    # BTM, figure 3d: 4 - 8|w| where |w| < 1/2, with mean|w|
+    "btm": (((-1, -1, 1, 1), (0.5, -0.5, 0.5, -0.5)), ((0, 2, 2, 0), (0, 0, 0, 0))),
+    # E2FIF, its code: W_b = sign(w), gradient 1 everywhere
+    "e2fif": (((-1, -1, 1, 1), (1, -1, 1, -1)), ((1, 1, 1, 1), (1, 1, 1, 1))),
+}
+FILTERS |= dict.fromkeys(("bbcu", "ebsr", "scales"), FILTERS["reactnet"])  # BBCU, its code: as ReActNet
 
 # name -> binary activations and gradient of their sum
 ROWS = {
@@ -60,9 +67,16 @@ ROWS = {
     "irnet": ((-1, -1, 1, 1), (1, 1, 1, 1)),
     # FDA-BNN: ten cosines
     "fda": ((-1, -1, 1, 1), (0, 0, FDA_QUARTER, FDA_THREE_QUARTERS)),
+    # XNOR-Net: as BNN
+    "xnor": ((-1, -1, 1, 1), (0, 1, 1, 1)),
+    # LAB at the start, d = x: (1 - tanh(x/2)^2) / 2
+    "lab": ((-1, -1, 1, 1), tuple((1 - math.tanh(x / 2) ** 2) / 2 for x in ROW)),
+    # ABC-Net: thresholds -1, 0, 1, each with 1/3 and with gradient 1 half a unit around it
+    "abcnet": ((-1, -1 / 3, 1 / 3, 1 / 3), (1 / 3, 2 / 3, 1 / 3, 1 / 3)),
     # LMB with the map's mean -1/4: u = (-5/4, -1/4, 1/2, 1), g = (0, 3/2, 1, 0), minus its mean 5/8
     "lmb-global": ((-1, -1, 1, 1), (-0.625, 0.875, 0.375, -0.625)),
 }
+ROWS |= dict.fromkeys(("btm", "e2fif", "bbcu", "ebsr", "scales"), ROWS["bireal"])
 
 
 def assert_near(actual, expected):
@@ -70,7 +84,7 @@ def assert_near(actual, expected):
 
 
 def middle_layer(name):
-    net = nn.Sequential(conv(3, 4, 1), conv(4, 2, 1), conv(2, 3, 1))
+    net = nn.Sequential(conv(3, 4, 1), conv(4, 4, 1), conv(4, 3, 1))
     return lmb.binarize(net, recipe(name, ignore=["@first", "@last"]))[1]
 
 
@@ -101,19 +115,19 @@ def test_rows(name):
     assert_near(x.grad[0, 0, 0], gradient)
 
 
-def test_controls_of_lmb_differ_from_it_in_one_thing():
-    """Each of the suite's lines that docs/methods.md shows changes one key of lmb's scheme, or adds a hook."""
-    page = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
-    methods = resolve_methods(yaml.safe_load(block)["methods"], "docs/methods.md")
+@pytest.mark.parametrize("name", ["quick", "full"])
+def test_controls_of_lmb_differ_from_it_in_one_thing(name):
+    """Each of the suite's own lines changes one key of lmb's scheme, or adds a hook."""
+    suite = Suite.load(name)
+    assert suite.methods[0] == "all"
+    methods = resolve_methods(suite.methods[1:], suite.place)
+    assert {f"lmb-{key}" for key in ("k7", "k9", "detached", "w-ste", "w-ede", "w-fda")} < {m.name for m in methods}
     plain = recipe("lmb")["scheme"]
     for method in methods:
         scheme = method.recipe.to_dict()["scheme"]
         changed = [key for part in plain for key in plain[part] if scheme[part].get(key) != plain[part][key]]
         added = [key for part in plain for key in scheme[part] if key not in plain[part]]
-        threshold = scheme["activation"]["binarizer"] != "local_mean"  # sign and rsign have no window either
-        expected = 0 if method.name == "lmb" else 2 if threshold else 1
-        assert len(changed) + len(added) + len(method.hooks) == expected, method.name
+        assert len(changed) + len(added) + len(method.hooks) == 1, method.name
         make_activation(conv(2, 2), method.recipe.scheme.activation.binarizer, method.recipe.scheme.activation.options)
         make_weight(conv(2, 2), method.recipe.scheme.weight.binarizer, method.recipe.scheme.weight.options)
 
