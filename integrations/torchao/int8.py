@@ -156,7 +156,8 @@ def static_int8(
 
 def _export(network: nn.Module) -> Any:
     size = dict.fromkeys((0, 2, 3), torch.export.Dim.AUTO)
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The tensor attribute .* was assigned during export")  # EDSR's mean
         graph = torch.export.export(network, (torch.zeros(_EXAMPLE),), dynamic_shapes=(size,)).module()
     for node in graph.graph.nodes:  # torchao takes all uses of one activation module for one use, and gives up
         stack = node.meta.get("nn_module_stack")
