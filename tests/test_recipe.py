@@ -94,7 +94,7 @@ UNKNOWN_KEYS = {
     ),
     "unit": (
         "scheme.unit.nrom",
-        r"recipe: scheme\.unit: unknown key 'nrom'\. Did you mean 'norm'\? Allowed: act, act_on, chain, norm, pre_norm, skip\.",
+        r"recipe: scheme\.unit: unknown key 'nrom'\. Did you mean 'norm'\? Allowed: act, act_on, chain, norm, ",
     ),
 }
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +55,8 @@ class InputMean(Rescaler):
 
     def __init__(self, conv: nn.Conv2d, /) -> None:
         super().__init__()
-        self.kernel_size, self.geometry = conv.kernel_size, (conv.stride, conv.padding, conv.dilation)
+        self.kernel_size = conv.kernel_size
+        self.geometry: tuple[Any, ...] = (conv.stride, conv.padding, conv.dilation)
 
     @classmethod
     def for_conv(cls, conv: nn.Conv2d, **options: object) -> Self:
