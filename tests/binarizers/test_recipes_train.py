@@ -23,6 +23,7 @@ NO_PACKED_FORM = {
     "ebsr": "rescaler 'ebsr'",
     "irnet": "act: Hardtanh",
     "lab": "activation binarizer 'lab'",
+    "reactnet": "unit act_on: 'sum'",
     "scales": "activation binarizer 'scales'",
     "xnor": "rescaler 'input_mean'",
 }

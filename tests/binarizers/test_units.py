@@ -290,6 +290,21 @@ def test_e2fif_block():
     torch.testing.assert_close(block(x), branch(block.conv2, inner) + inner, rtol=1e-4, atol=1e-4)
 
 
+def test_reactnet_layer():
+    """y = RPReLU(BN(alpha sign(w) sign(x - t)) + x): x = (2, -1), t = 1/2, w = -1/2: BN(-+1/2) + x = (3/2, -1/2).
+
+    BN is the identity; RPReLU with gamma = 1/2, beta = 2, zeta = 1: 3/2 - 1/2 + 1 = 2 and 2 (-1/2 - 1/2) + 1 = -1.
+    """
+    layer = one_by_one(-0.5, 0.0, "reactnet").eval()
+    layer.norm.eps = 0.0
+    set_values(
+        t=(layer.binarize_input.threshold, 0.5), gamma=(layer.act.gamma, 0.5), beta=(layer.act.beta, 2.0),
+        zeta=(layer.act.zeta, 1.0),
+    )  # fmt: skip
+    x = torch.tensor([2.0, -1.0]).view(1, 1, 1, 2)
+    assert layer(x).flatten().tolist() == [2.0, -1.0]
+
+
 def test_bbcu_layer():
     """y = RPReLU(alpha sign(w) sign(x - t) + b) + x: x = (2, -1), t = 1/2, w = -1/4, b = 1/2: +-1/4 + 1/2 = (1/4, 3/4).
 
