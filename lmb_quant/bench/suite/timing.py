@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -59,7 +61,8 @@ def time_cells(cells: Sequence[str], root: str, size: tuple[int, int], rounds: i
     reasons: list[list[str]] = [[] for _ in parsed]
     found: dict[tuple[int, str], float] = {}
     competitors: dict[tuple[int, str], Competitor] = {}
-    with torch.inference_mode(), thread_count(1), compiled.frozen():
+    quiet = redirect_stdout(io.StringIO())  # BasicSR prints under which name it finds an architecture
+    with torch.inference_mode(), thread_count(1), compiled.frozen(), quiet:
         image = _photograph(parsed[0], size)
         for i, cell in enumerate(parsed):
             for name, form in _forms(cell, store, reasons[i]):
