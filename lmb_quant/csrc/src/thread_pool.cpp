@@ -22,8 +22,8 @@ void relax() {
 #endif
 }
 
-// A few microseconds of spinning on both sides spare a chain of layers the wake-ups.
-constexpr int kSpin = 2000;
+// Up to a millisecond of spinning, as long as the host needs from one layer to the next, spares them the wake-ups.
+constexpr int kSpin = 20000;
 
 struct Pool {
     std::mutex busy;  // held by the call that owns the workers
