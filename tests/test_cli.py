@@ -86,17 +86,6 @@ def test_doctor_names_hosts_and_fixes(command):
     assert all(word in out for word in ("torch", "basicsr integration", "fix applied", "CPU features", "problems"))
 
 
-def test_bench_writes_json_and_overwrites_nothing(command, tmp_path):
-    path = tmp_path / "steps.json"
-    code, out, _ = command("bench", "training-step", "--smoke", "--rounds", 1, "--output", path)
-    assert code == 0
-    assert "against float" in out
-    assert set(json.loads(path.read_text())["seconds"]) == {"float", *recipe_names()}
-    code, _, err = command("bench", "training-step", "--smoke", "--output", path)
-    assert code == 2
-    assert "is not overwritten" in err
-
-
 @pytest.mark.train
 def test_demo_trains_compares_and_draws(command, tmp_path):
     code, out, err = command("demo", "--folder", tmp_path / "demo", "--steps", 10)

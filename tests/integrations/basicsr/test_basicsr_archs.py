@@ -64,7 +64,7 @@ def test_every_other_registered_architecture_is_known() -> None:
     video = {"BasicVSR", "BasicVSRPlusPlus", "DUF", "EDVR", "IconVSR", "TOFlow", "SpyNet"}
     generative = {"DFDNet", "HiFaceGAN", "HiFaceGANDiscriminator", "StyleGAN2Discriminator", "StyleGAN2Generator"}
     heads = {"VGGFeatureExtractor", "VGGStyleDiscriminator"}
-    ours = {"LMBBinarized", "Bicubic"}
+    ours = {"LMBBinarized", "LMBHeInit", "LMBInt8", "Bicubic"}
     names = {name.removesuffix("_basicsr") for name in ARCH_REGISTRY.keys()}  # noqa: SIM118 - not a mapping
     assert names - set(SINGLE) - video - generative - heads - ours == set()
 

@@ -10,7 +10,7 @@ from torch import nn
 from lmb_quant.archs import LMBVDSR, LMBSRResNet
 from lmb_quant.structure import find_structure
 
-pytest.importorskip("torchao")
+pytest.importorskip("lmb_quant.integrations.torchao.int8", exc_type=ImportError)  # not with the oldest torchao
 
 from lmb_quant.integrations.torchao import UnsupportedSchemeError
 from lmb_quant.integrations.torchao.int8 import Int8Training, static_int8

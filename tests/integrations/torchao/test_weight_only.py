@@ -42,7 +42,7 @@ def test_fewer_bits_are_further_off_and_take_the_same_bytes(net):
     [
         ("int1-weight", "makes every weight of 'conv_first' zero"),
         ("int4-packed", "leaves the weight of 'conv_first' as it is"),
-        ("int8-dynamic", "NotImplementedError: Int8Tensor dispatch"),
+        ("int8-dynamic", "NotImplementedError: Int8Tensor dispatch|leaves the weight"),  # the latter: torchao 0.15
     ],
 )
 def test_what_torchao_cannot_run_has_its_reason(net, scheme, reason):
