@@ -29,6 +29,11 @@ def folder(tmp_path, photograph):
     return path
 
 
+def mode_and_size(path):
+    with Image.open(path) as image:
+        return image.mode, image.size
+
+
 def test_a_file_becomes_what_upscale_returns(command, model_file, packed, photograph, tmp_path):
     photograph.save(tmp_path / "in.png")
     code, said = command("upscale", tmp_path / "in.png", "-o", tmp_path / "out.tif", "--model", model_file, "--tile", 9)
@@ -36,14 +41,14 @@ def test_a_file_becomes_what_upscale_returns(command, model_file, packed, photog
     assert "out.tif: 46 x 62 pixels" in said
     assert "1 of 1 images enlarged x2" in said
     expected = np.asarray(lmb.upscale(packed, photograph))
-    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out.tif")), expected)
+    with Image.open(tmp_path / "out.tif") as image:
+        np.testing.assert_array_equal(np.asarray(image), expected)
 
 
 def test_a_folder(command, model_file, folder, tmp_path):
     code, said = command("upscale", folder, "-o", tmp_path / "new" / "out", "--model", model_file, "--threads", 1)
     assert code == 0, said
-    found = {path.name: Image.open(path) for path in (tmp_path / "new" / "out").iterdir()}
-    assert {name: (image.mode, image.size) for name, image in found.items()} == {
+    assert {path.name: mode_and_size(path) for path in (tmp_path / "new" / "out").iterdir()} == {
         "a.png": ("RGB", (46, 62)),
         "b.jpg": ("L", (46, 62)),
         "c.webp": ("RGB", (46, 62)),  # WebP leaves out an alpha that is opaque
@@ -72,8 +77,7 @@ def test_an_existing_output_needs_force(command, model_file, folder, tmp_path):
     assert (tmp_path / "out" / "a.png").read_bytes() == b"mine"
     code, said = command(*arguments, "--force")
     assert code == 0, said
-    with Image.open(tmp_path / "out" / "a.png") as image:
-        assert image.size == (46, 62)
+    assert mode_and_size(tmp_path / "out" / "a.png") == ("RGB", (46, 62))
 
 
 def test_what_the_format_cannot_hold_is_reported(command, model_file, photograph, tmp_path):
