@@ -45,7 +45,7 @@ print(json.dumps({"ended": ended, "killed": killed}))
 @pytest.mark.train
 @pytest.mark.skipif(not HAS_RAY, reason="needs ray")
 def test_a_killed_node_loses_no_cell_and_none_is_done_twice(suite, write, data, tmp_path):
-    suite["training"] |= {"steps": 200, "validate_every": 200, "checkpoint_every": 10}
+    suite["training"] |= {"steps": 400, "validate_every": 400, "checkpoint_every": 10}
     program = [sys.executable, "-c", PROGRAM, str(write(suite)), str(data), str(tmp_path / "out")]
     environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
     done = subprocess.run(program, capture_output=True, text=True, env=environment, timeout=900, check=False)
