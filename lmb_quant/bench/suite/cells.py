@@ -83,7 +83,7 @@ def make_cells(suite: Suite, data: SuiteData) -> list[Cell]:
     """Lists a suite's cells, seeds outermost, so that an unfinished run has every method.
 
     Raises:
-        LMBError: If a method or an architecture is unknown.
+        LMBError: If a method or an architecture is unknown, or a method has none of its network's seeds.
     """
     cells: dict[str, Cell] = {}
     own = [seed for network in suite.networks.values() for seed in network.seeds or ()]
@@ -93,6 +93,8 @@ def make_cells(suite: Suite, data: SuiteData) -> list[Cell]:
                 if seed not in (network.seeds or suite.seeds):
                     continue
                 for method in _methods(suite, label, network):
+                    if method.seeds is not None and seed not in method.seeds:
+                        continue
                     cell = _cell(suite, data, label, network, method, upscale, seed)
                     cells.setdefault(cell.name, cell)
     return list(cells.values())
@@ -120,9 +122,14 @@ def select(cells: Sequence[Cell], pattern: str | None) -> list[Cell]:
 
 def _methods(suite: Suite, label: str, network: Network) -> list[Method]:
     own = network.methods
-    if own is None:
-        return resolve_methods(suite.methods, suite.place)
-    return resolve_methods(own, f"{suite.place}: networks.{label}")
+    place = suite.place if own is None else f"{suite.place}: networks.{label}"
+    methods = resolve_methods(suite.methods if own is None else own, place)
+    seeds = network.seeds or suite.seeds
+    for method in methods:
+        unknown = [seed for seed in method.seeds or () if seed not in seeds]
+        if unknown:
+            raise LMBError(f"{place}: method {method.name!r}: seeds: {unknown[0]} is not allowed. Allowed: of {seeds}.")
+    return methods
 
 
 def _cell(suite: Suite, data: SuiteData, label: str, network: Network, method: Method, upscale: int, seed: int) -> Cell:

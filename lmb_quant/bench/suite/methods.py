@@ -21,13 +21,14 @@ class Method:
     """A way to get an HR image.
 
     ``recipe`` is None for bicubic enlargement, the float network, and a host's quantised form of it, where ``host``
-    names the scheme.
+    names the scheme. ``seeds`` are those of the network's that it is run with; None: all.
     """
 
     name: str
     recipe: Recipe | None = None
     hooks: tuple[dict[str, Any], ...] = ()
     host: str | None = None
+    seeds: tuple[int, ...] | None = None
 
     @property
     def is_trained(self) -> bool:
@@ -94,7 +95,8 @@ def _made(choice: dict[str, Any], where: str, place: str) -> Method:
     if changes:
         scheme = recipe.scheme.overridden(Override(match="*", **changes))
         recipe = Recipe.load({**recipe.to_dict(), "scheme": scheme.model_dump(exclude_none=True)})
-    return Method(wanted.name, recipe, tuple(wanted.hooks))
+    seeds = None if wanted.seeds is None else tuple(wanted.seeds)
+    return Method(wanted.name, recipe, tuple(wanted.hooks), seeds=seeds)
 
 
 def _beside(source: str, place: str) -> str:

@@ -45,7 +45,7 @@ class MethodChoice(BaseModel):
 
     ``recipe`` is what :meth:`Recipe.load` takes (a relative path counts from the suite's file); ``activation``,
     ``weight`` and ``unit`` replace keys of its scheme, as a recipe's overrides do. ``hooks`` are trainer hooks that
-    belong to the method, added to the training's.
+    belong to the method, added to the training's. Of the seeds, only those in ``seeds`` are used, if that is given.
     """
 
     model_config = _STRICT
@@ -55,6 +55,7 @@ class MethodChoice(BaseModel):
     weight: WeightOverride | None = None
     unit: UnitOverride | None = None
     hooks: list[dict[str, Any]] = []
+    seeds: Annotated[list[_Seed], Field(min_length=1)] | None = None
 
 
 class Data(BaseModel):

@@ -66,6 +66,9 @@ def test_a_cell_for_each_network_method_upscale_and_seed(suite, job):
     suite["networks"]["vdsr"]["seeds"] = [0, 5]
     found = {(cell.network, cell.seed) for cell in job(suite).cells}
     assert found == {("none", 3), ("net", 3), ("net", 0), ("vdsr", 0), ("vdsr", 5)}
+    suite["methods"] = ["lmb", {"name": "control", "recipe": "lmb", "seeds": [0]}]
+    found = [(cell.method, cell.seed) for cell in job(suite).cells if cell.network == "net" and cell.upscale == 2]
+    assert found == [("lmb", 3), ("lmb", 0), ("control", 0)]
 
 
 def test_only_selects_by_name_or_part(suite, job):

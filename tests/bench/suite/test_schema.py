@@ -72,6 +72,10 @@ def broken(changes):
         ({"methods": ["lmbb"]}, r"methods\[0\]: unknown method 'lmbb'. Did you mean 'lmb'\?"),
         ({"methods": ["lmb", "lmb"]}, r"methods\[1\]: the name 'lmb' is given twice"),
         ({"methods": [{"name": "x"}]}, r"methods\[0\]: the key 'recipe' is missing"),
+        (
+            {"methods": [{"name": "x", "recipe": "lmb", "seeds": [7]}]},
+            r"method 'x': seeds: 7 is not allowed. Allowed: of",
+        ),
         ({"methods": [{"name": "float", "recipe": "lmb"}]}, r"name: 'float' is not allowed"),
         ({"networks.net.arch": {"type": "LMBSRResNett"}}, r"unknown architecture 'LMBSRResNett'"),
         ({"networks.net.arch": {"type": "LMBSRResNet", "upscale": 2}}, r"the key 'upscale' is not allowed"),
