@@ -14,10 +14,12 @@ from lmb_quant import LMBError
 from lmb_quant.bench.suite import cluster
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
-# In a process of its own: Ray warns of this and that, and starts threads.
+# In a process of its own: Ray warns of this and that, and starts threads. Each cell is halted when it has a checkpoint,
+# so that both nodes are at work when one is lost, and goes on when the lost node's processes are gone.
 PROGRAM = """
 import json, sys, time
 from pathlib import Path
+import psutil
 from ray.cluster_utils import Cluster
 from lmb_quant.bench.suite.cluster import run_on_ray
 from lmb_quant.bench.suite.progress import steps_done
@@ -28,24 +30,37 @@ job = prepare(suite, data=data, output=output)
 nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
 second = nodes.add_node(num_cpus=1)
 nodes.wait_for_nodes()
-killed = []
+halted = {}
+
+def process_of(cell):
+    command = str(job.store.work(cell) / f"{cell.key}.json")
+    return next(p for p in psutil.process_iter(["cmdline"]) if command in (p.info["cmdline"] or []))
 
 def tick():
-    at_work = [cell for cell in job.cells if job.store.is_locked(cell)]
-    if not killed and len(at_work) == 2 and all(steps_done(cell, job.store) for cell in at_work):
+    if len(halted) == 2:
+        return
+    for cell in job.cells:
+        if cell.name not in halted and job.store.is_locked(cell) and steps_done(cell, job.store):
+            halted[cell.name] = process_of(cell)
+            halted[cell.name].suspend()
+    if len(halted) == 2:
+        parents = [process.ppid() for process in halted.values()]
         nodes.remove_node(second, allow_graceful=False)
-        killed.extend(cell.name for cell in at_work)
+        while [process.ppid() for process in halted.values()] == parents:
+            time.sleep(0.1)
+        for process in halted.values():
+            process.resume()
 
 ended = [(cell.name, outcome.value) for cell, outcome in run_on_ray(nodes.address)(job.missing, job.store, tick)]
 nodes.shutdown()
-print(json.dumps({"ended": ended, "killed": killed}))
+print(json.dumps({"ended": ended, "killed": list(halted)}))
 """
 
 
 @pytest.mark.train
 @pytest.mark.skipif(not HAS_RAY, reason="needs ray")
 def test_a_killed_node_loses_no_cell_and_none_is_done_twice(suite, write, data, tmp_path):
-    suite["training"] |= {"steps": 400, "validate_every": 400, "checkpoint_every": 10}
+    suite["training"] |= {"steps": 240, "validate_every": 240, "checkpoint_every": 20}
     program = [sys.executable, "-c", PROGRAM, str(write(suite)), str(data), str(tmp_path / "out")]
     environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
     done = subprocess.run(program, capture_output=True, text=True, env=environment, timeout=900, check=False)
