@@ -88,6 +88,7 @@ def _binary_conv2d(
     weight_scale: Any,
     bias: Any,
     shift: Any,
+    gain: Any,
     slope: Any,
     gamma: Any,
     zeta: Any,
@@ -99,6 +100,7 @@ def _binary_conv2d(
     threshold: str,
     window: int,
     act: str,
+    act_on: str,
     skip: bool,
 ) -> Any:
     """ops/binary_conv2d/reference.py, in ONNX's operators."""
@@ -108,7 +110,8 @@ def _binary_conv2d(
         return op.Reshape(values, _ints(1, -1, 1, 1))
 
     inputs = int(x.shape[1])
-    signs = _pm1(op, _input_bits(op, x, threshold, window, None if shift is None else per_channel(shift)))
+    shift, gain = (None if values is None else per_channel(values) for values in (shift, gain))
+    signs = _pm1(op, _input_bits(op, x, threshold, window, shift, gain))
     weight = _pm1(op, _unpacked(op, weight_packed, inputs // groups, kernel_size))
     y = op.Conv(
         signs, weight, group=groups, strides=list(stride), pads=list(padding), dilations=list(dilation),
@@ -117,6 +120,8 @@ def _binary_conv2d(
     y = op.Mul(y, per_channel(weight_scale))
     if bias is not None:
         y = op.Add(y, per_channel(bias))
+    if skip and act_on == "sum":
+        y = op.Add(y, x)
     if act == "relu":
         y = op.Relu(y)
     if act == "prelu":
@@ -125,7 +130,7 @@ def _binary_conv2d(
         moved = op.Sub(y, per_channel(gamma))
         positive = op.Greater(y, per_channel(gamma))
         y = op.Add(op.Where(positive, moved, op.Mul(per_channel(slope), moved)), per_channel(zeta))
-    return op.Add(y, x) if skip else y
+    return op.Add(y, x) if skip and act_on == "branch" else y
 
 
 def _pm1(op: Any, bits: Any) -> Any:
@@ -139,7 +144,7 @@ def _unpacked(op: Any, packed: Any, inputs: int, kernel_size: Sequence[int]) -> 
     return op.Transpose(op.Slice(bits, _ints(0), _ints(inputs), _ints(3)), perm=[0, 3, 1, 2])
 
 
-def _input_bits(op: Any, x: Any, threshold: str, window: int, shift: Any) -> Any:
+def _input_bits(op: Any, x: Any, threshold: str, window: int, shift: Any, gain: Any) -> Any:
     value = x if shift is None else op.Sub(x, shift)
     if threshold in ("none", "channel"):
         return op.GreaterOrEqual(value, _float(0))
@@ -149,6 +154,8 @@ def _input_bits(op: Any, x: Any, threshold: str, window: int, shift: Any) -> Any
     else:
         mean = op.ReduceMean(op.Cast(x, to=11), _ints(2, 3), keepdims=1)  # 11: double
         total, count = op.Cast(mean, to=1), _float(1)
+    if gain is not None:
+        total = op.Mul(total, gain)
     scaled = op.Mul(count, value)
     margin = op.Mul(op.Add(op.Abs(scaled), op.Abs(total)), _float(-TIE_MARGIN))
     return op.GreaterOrEqual(op.Sub(scaled, total), margin)

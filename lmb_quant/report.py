@@ -226,6 +226,7 @@ def _report_binary(name: str, module: BinaryConv2d, all_runs: dict[str, list[_Ru
 def _report_packed(name: str, module: PackedBinaryConv2d, runs: list[_Run]) -> LayerReport:
     c = module.config
     shape = (c.out_channels, c.in_channels // c.groups, *c.kernel_size)
+    unit_macs = sum(math.prod(before) * c.macs_per_value for before, _ in runs)
     return LayerReport(
         name=name,
         kind=type(module).__name__,
@@ -235,9 +236,10 @@ def _report_packed(name: str, module: PackedBinaryConv2d, runs: list[_Run]) -> L
         weights=math.prod(shape),
         bytes=module.packed_bytes,
         float_bytes=4 * (math.prod(shape) + c.out_channels * c.bias),
-        float_macs=0,
+        float_macs=unit_macs,
         binary_macs=sum(math.prod(after) * math.prod(shape[1:]) for _, after in runs),
         additions=sum(math.prod(before) * c.additions_per_value for before, _ in runs),
+        unit_macs=unit_macs,
         kernel=module.kernel,
     )
 

@@ -83,6 +83,7 @@ def test_onnx_runs_whole_networks_at_other_sizes(name, tmp_path):
         {"activation": {"shift": "channel"}, "unit": {"skip": "none", "act": "none"}},
         {"activation": {"binarizer": "sign"}, "unit": {"norm": "batch"}},
         {"activation": {"binarizer": "rsign"}},
+        {"activation": {"shift": "channel", "gain": "channel"}, "unit": {"act_on": "sum"}},
     ],
     ids=str,
 )

@@ -126,7 +126,7 @@ def layer_of(header):
 
 
 LIES = {
-    "version": (lambda h: h.update(format_version=2), "format_version: 2"),
+    "version": (lambda h: h.update(format_version=3), "format_version: 3"),
     "no version": (lambda h: h.pop("format_version"), "format_version"),
     "no layers": (lambda h: h.pop("layers"), "layers"),
     "layer unknown": (lambda h: h["layers"].update({"nowhere": layer_of(h)}), "nowhere"),
@@ -163,6 +163,18 @@ def test_headers_that_lie(path, lie):
     with pytest.raises(LMBError, match=words) as caught:
         lmb.load(path)
     assert str(path) in str(caught.value)
+
+
+def test_files_of_version_1_are_read(path):
+    def older(header):
+        header["format_version"] = 1
+        for layer in header["layers"].values():
+            del layer["gain"], layer["act_on"]
+
+    x = torch.rand(1, 3, 6, 6)
+    expected = lmb.load(path)(x)
+    rewritten(path, change=older)
+    assert torch.equal(lmb.load(path)(x), expected)
 
 
 TENSORS = {

@@ -16,7 +16,7 @@ from lmb_quant.ops.local_mean import GLOBAL, check_normalize, check_window
 from ._base import ActivationBinarizer, Golden
 from ._registry import activation_binarizer
 
-SHIFTS = ("none", "channel")
+LEARNED = ("none", "channel")
 
 
 @activation_binarizer(
@@ -35,10 +35,13 @@ SHIFTS = ("none", "channel")
 class LocalMean(ActivationBinarizer):
     """``y = +1 if A - T >= -tau else -1``; ``dy/dA := g(u) (I - M)``, u = A - T, T = M A the local mean.
 
+    With shift c and gain a it is u = A - c - a T.
+
     Args:
         channels: C of the input; needed for ``shift="channel"``.
         window: Odd number of pixels, or ``"global"`` (mean of the whole map).
         shift: ``"channel"`` adds a learned number per channel, 0 at first, to the threshold; ``"none"`` does not.
+        gain: ``"channel"`` multiplies the mean by a learned number per channel, 1/2 at first; ``"none"`` does not.
         surrogate: g.
         detach_threshold: Keeps the gradient from flowing through the mean.
         normalize: ``"map"`` evaluates g at u divided by twice its mean magnitude per map.
@@ -54,6 +57,7 @@ class LocalMean(ActivationBinarizer):
         *,
         window: int | str = 3,
         shift: str = "none",
+        gain: str = "none",
         surrogate: str = "approx_sign",
         detach_threshold: bool = False,
         normalize: str = "none",
@@ -64,9 +68,12 @@ class LocalMean(ActivationBinarizer):
         self.surrogate = check_surrogate(surrogate)
         self.detach_threshold = detach_threshold
         self.normalize = check_normalize(normalize)
-        if shift not in SHIFTS:
-            raise LMBError(unknown_name("shift", shift, SHIFTS))
+        for option, value in (("shift", shift), ("gain", gain)):
+            if value not in LEARNED:
+                raise LMBError(unknown_name(option, value, LEARNED))
         self.threshold_shift = nn.Parameter(torch.zeros(channels)) if shift == "channel" else None
+        self.threshold_gain = nn.Parameter(torch.full((channels,), 0.5)) if gain == "channel" else None
+        self.macs_per_value = int(gain == "channel")
         self.additions_per_value = (1 if size == GLOBAL else 2 * (size - 1)) + (shift == "channel")
 
     @classmethod
@@ -80,6 +87,7 @@ class LocalMean(ActivationBinarizer):
             x,
             self.window,
             shift=self.threshold_shift,
+            gain=self.threshold_gain,
             surrogate=self.surrogate,
             detach_threshold=self.detach_threshold,
             normalize=self.normalize,
@@ -89,15 +97,17 @@ class LocalMean(ActivationBinarizer):
     def packed_threshold(self) -> Threshold:
         """The comparison as data: with the mean, shifted where a shift was learned."""
         shift = None if self.threshold_shift is None else self.threshold_shift.detach()
+        gain = None if self.threshold_gain is None else self.threshold_gain.detach()
         if isinstance(self.window, str):
-            return Threshold("global", shift=shift)
-        return Threshold("local", self.window, shift)
+            return Threshold("global", shift=shift, gain=gain)
+        return Threshold("local", self.window, shift, gain)
 
     def get_options(self) -> dict[str, Any]:
         """The recipe options that make this binariser again."""
         return {
             "window": self.window,
             "shift": "none" if self.threshold_shift is None else "channel",
+            "gain": "none" if self.threshold_gain is None else "channel",
             "surrogate": self.surrogate,
             "detach_threshold": self.detach_threshold,
             "normalize": self.normalize,

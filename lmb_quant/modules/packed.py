@@ -14,13 +14,16 @@ from typing_extensions import Self
 
 from lmb_quant.errors import LMBError, unknown_name
 from lmb_quant.ops import LayerArguments, binary_conv2d, weight_scale
-from lmb_quant.ops.binary_conv2d import ACTS, binary_conv2d_, forget, kernel_of
+from lmb_quant.ops.binary_conv2d import ACT_ON, ACTS, binary_conv2d_, forget, kernel_of
 from lmb_quant.ops.binary_conv2d.reference import pack_bits
 from lmb_quant.ops.threshold import check_threshold
 
 from .activation import RPReLU
 from .conv import BinaryConv2d
 
+_BUFFERS = (
+    "weight_packed", "weight_scale", "bias", "threshold_shift", "threshold_gain", "act_slope", "act_gamma", "act_zeta"
+)  # fmt: skip
 _MAX_CHANNELS, _MAX_KERNEL, _MAX_STEP, _MAX_PADDING = 1 << 16, 31, 1 << 10, 1 << 14  # the engine's limits
 
 
@@ -29,8 +32,9 @@ class PackedConfig:
     """All of a packed layer that is not a tensor; plain values that JSON holds.
 
     ``padding`` is (top, left, bottom, right). ``threshold`` and ``window`` as in :class:`lmb_quant.ops.Threshold`;
-    ``shift`` and ``bias`` say whether there is one. ``slopes`` is how many the act has: 1 or O for
-    ``prelu``, O for ``rprelu``.
+    ``shift``, ``gain`` and ``bias`` say whether there is one. ``act_on`` says whether ``act`` is taken of the
+    ``branch``, before the skip, or of the ``sum``. ``slopes`` is how many the act has: 1 or O for ``prelu``, O for
+    ``rprelu``.
 
     Raises:
         LMBError: If a value is not allowed.
@@ -46,8 +50,10 @@ class PackedConfig:
     threshold: str = "none"
     window: int = 1
     shift: bool = False
+    gain: bool = False
     bias: bool = False
     act: str = "none"
+    act_on: str = "branch"
     slopes: int = 0
     skip: bool = False
 
@@ -61,12 +67,14 @@ class PackedConfig:
         self._check("groups", (self.groups,), 1, 1, _MAX_CHANNELS)
         if self.in_channels % self.groups or self.out_channels % self.groups:
             raise LMBError(f"groups: {self.groups!r} is not allowed. Allowed: a divisor of both channel counts.")
-        for name in ("shift", "bias", "skip"):
+        for name in ("shift", "gain", "bias", "skip"):
             if not isinstance(getattr(self, name), bool):
                 raise LMBError(f"{name}: {getattr(self, name)!r} is not allowed. Allowed: true or false.")
-        check_threshold(self.threshold, self.window, self.shift)
+        check_threshold(self.threshold, self.window, self.shift, self.gain)
         if self.act not in ACTS:
             raise LMBError(unknown_name("packed act", self.act, ACTS))
+        if self.act_on not in ACT_ON:
+            raise LMBError(unknown_name("act_on", self.act_on, ACT_ON))
         counts = {"prelu": (1, self.out_channels), "rprelu": (self.out_channels,)}.get(self.act, (0,))
         if type(self.slopes) is not int or self.slopes not in counts:
             raise LMBError(f"slopes: {self.slopes!r} is not allowed for act {self.act!r}. Allowed: {counts}.")
@@ -87,6 +95,7 @@ class PackedConfig:
             "weight_scale": outputs,
             **({"bias": outputs} if self.bias else {}),
             **({"threshold_shift": (self.in_channels,)} if self.shift else {}),
+            **({"threshold_gain": (self.in_channels,)} if self.gain else {}),
             **({"act_slope": (self.slopes,)} if self.slopes else {}),
             **({"act_gamma": outputs, "act_zeta": outputs} if self.act == "rprelu" else {}),
         }
@@ -99,16 +108,20 @@ class PackedConfig:
         return self.in_channels == self.out_channels and self.stride == (1, 1) and ends == reach
 
     @property
+    def macs_per_value(self) -> int:
+        """Real multiplications that the thresholds cost for each input value."""
+        return int(self.gain)
+
+    @property
     def additions_per_value(self) -> int:
-        """Real additions that the local mean costs for each activation value."""
-        mean = {"local": 2 * (self.window - 1), "global": 1}.get(self.threshold)
-        return 0 if mean is None else mean + self.shift
+        """Real additions that local means cost for each input value."""
+        return {"local": 2 * (self.window - 1) + self.shift, "global": 1 + self.shift}.get(self.threshold, 0)
 
 
 class PackedBinaryConv2d(nn.Module):
     """A binary convolution with packed weights and all that surrounds it, in one operator; inference only.
 
-    ``y = act(scale * conv(B, W) + bias) [+ x]``, the norm folded into scale and bias. All state is in buffers, their
+    ``y = act(scale * conv(B, W) + bias) [+ x]``, or ``act(... + x)``, the norm folded into scale and bias. All state is in buffers, their
     layout is docs/bit_layout.md. ``.half()`` and the like leave the float buffers in float32. Equal to the training
     form in eval mode: identical bits, values to float32 rounding.
 
@@ -123,6 +136,7 @@ class PackedBinaryConv2d(nn.Module):
     weight_scale: Tensor
     bias: Tensor | None
     threshold_shift: Tensor | None
+    threshold_gain: Tensor | None
     act_slope: Tensor | None
     act_gamma: Tensor | None
     act_zeta: Tensor | None
@@ -130,10 +144,13 @@ class PackedBinaryConv2d(nn.Module):
     def __init__(self, config: PackedConfig, *, device: torch.device | str | None = None) -> None:
         super().__init__()
         self.config = config
-        for name in ("weight_packed", "weight_scale", "bias", "threshold_shift", "act_slope", "act_gamma", "act_zeta"):
+        for name in _BUFFERS:
             dtype = torch.uint8 if name == "weight_packed" else torch.float32
             shape = config.shapes.get(name)
-            self.register_buffer(name, None if shape is None else torch.zeros(shape, dtype=dtype, device=device))
+            if shape is None:  # no buffer that is None: torch.export (2.13) miscounts those of the outermost module
+                setattr(self, name, None)
+            else:
+                self.register_buffer(name, torch.zeros(shape, dtype=dtype, device=device))
 
     @classmethod
     @torch.no_grad()
@@ -165,15 +182,18 @@ class PackedBinaryConv2d(nn.Module):
                 threshold=threshold.kind,
                 window=threshold.window,
                 shift=threshold.shift is not None,
+                gain=threshold.gain is not None,
                 bias=bias is not None,
                 act=act,
+                act_on=conv.config.act_on,
                 slopes=values["act_slope"].numel() if values else 0,
                 skip=conv.config.skip,
             ),
             device=conv.weight.device,
         )
         new.weight_packed.copy_(pack_bits(conv.binarize_weight(conv.weight) > 0))
-        given = {"weight_scale": scale, "bias": bias, "threshold_shift": threshold.shift, **values}
+        thresholds = {"threshold_shift": threshold.shift, "threshold_gain": threshold.gain}
+        given = {"weight_scale": scale, "bias": bias, **thresholds, **values}
         for name, value in given.items():
             if value is not None:
                 new.get_buffer(name).copy_(value)
@@ -202,9 +222,9 @@ class PackedBinaryConv2d(nn.Module):
     def _arguments(self) -> LayerArguments:
         c = self.config
         return LayerArguments(
-            self.weight_packed, self.weight_scale, self.bias, self.threshold_shift, self.act_slope, self.act_gamma,
-            self.act_zeta, c.kernel_size, c.stride, c.padding, c.dilation, c.groups, c.threshold, c.window, c.act,
-            c.skip,
+            self.weight_packed, self.weight_scale, self.bias, self.threshold_shift, self.threshold_gain,
+            self.act_slope, self.act_gamma, self.act_zeta, c.kernel_size, c.stride, c.padding, c.dilation, c.groups,
+            c.threshold, c.window, c.act, c.act_on, c.skip,
         )  # fmt: skip
 
     def forward(self, input: Tensor, overwrite: bool = False) -> Tensor:
@@ -278,11 +298,10 @@ def _refuse_hooks(conv: BinaryConv2d) -> None:
 
 def _refuse_unit(conv: BinaryConv2d) -> None:
     if conv.rescale is not None:
-        raise LMBError(f"rescaler {conv.config.rescale!r} has no packed form: its factor depends on the input.")
+        name = conv.config.rescale
+        raise LMBError(f"rescaler {name!r} has no packed form: its factor depends on the input.")
     if conv.pre_norm is not None:
         raise LMBError(f"unit pre_norm: {conv.config.pre_norm!r} has no packed form. Allowed: 'none'.")
-    if conv.config.act_on == "sum" and conv.config.skip and conv.config.act not in ("none", "identity"):
-        raise LMBError("unit act_on: 'sum' has no packed form: a packed layer adds x after its act. Allowed: 'branch'.")
 
 
 def _folded(conv: BinaryConv2d) -> tuple[Tensor, Tensor | None]:

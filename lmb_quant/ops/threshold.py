@@ -22,12 +22,12 @@ class Threshold:
     =========== =======================================================
     ``none``    ``x >= 0``
     ``channel`` ``x - shift >= 0``
-    ``local``   ``(x - shift) - T >= -tau``, T the mean of the window
-    ``global``  ``(x - shift) - T >= -tau``, T the mean of the frame
+    ``local``   ``(x - shift) - gain T >= -tau``, T the mean of the window
+    ``global``  ``(x - shift) - gain T >= -tau``, T the mean of the frame
     =========== =======================================================
 
-    ``shift`` is ``(C,)``, needed for ``channel``, optional (0) for the means; ``window`` is for ``local``,
-    odd, 1 to 255.
+    ``shift`` is ``(C,)``, needed for ``channel``, optional (0) for the means; ``gain`` is ``(C,)``, optional (1) for
+    the means; ``window`` is for ``local``, odd, 1 to 255.
 
     Raises:
         LMBError: If the parts do not fit together.
@@ -36,16 +36,17 @@ class Threshold:
     kind: str = "none"
     window: int = 1
     shift: Tensor | None = None
+    gain: Tensor | None = None
 
     def __post_init__(self) -> None:
-        check_threshold(self.kind, self.window, self.shift is not None)
+        check_threshold(self.kind, self.window, self.shift is not None, self.gain is not None)
 
 
-def check_threshold(kind: str, window: int, has_shift: bool) -> None:
+def check_threshold(kind: str, window: int, has_shift: bool, has_gain: bool = False) -> None:
     """Checks that the parts of a threshold fit together.
 
     Raises:
-        LMBError: If the kind is unknown, a shift is missing or one too many, or the window is not allowed.
+        LMBError: If the kind is unknown, a shift or a gain is missing or one too many, or the window is not allowed.
     """
     if kind not in THRESHOLDS:
         raise LMBError(unknown_name("threshold", kind, THRESHOLDS))
@@ -55,3 +56,5 @@ def check_threshold(kind: str, window: int, has_shift: bool) -> None:
         raise LMBError(f"window: {window!r} is not allowed with threshold {kind!r}. Allowed: 1.")
     if (kind == "channel" and not has_shift) or (kind == "none" and has_shift):
         raise LMBError(f"threshold {kind!r}: shift is {'given' if has_shift else 'missing'}. Allowed: the opposite.")
+    if has_gain and kind not in ("local", "global"):
+        raise LMBError(f"threshold {kind!r}: gain is given. Allowed: with 'local' and 'global'.")

@@ -16,7 +16,8 @@ from torch import Tensor
 from lmb_quant.errors import LMBError
 from lmb_quant.strict_data import validate
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""The version that is written; all from 1 on are read."""
 KEY = "lmb_quant"
 _STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -80,8 +81,8 @@ def from_text(text: str) -> tuple[Header, dict[str, Any]]:
     if not isinstance(data, dict):
         raise LMBError("its header is damaged.")
     found = data.get("format_version")
-    if found != FORMAT_VERSION or isinstance(found, bool):
-        raise LMBError(f"format_version: {found!r} is not known here. Allowed: {FORMAT_VERSION}.")
+    if type(found) is not int or not 1 <= found <= FORMAT_VERSION:
+        raise LMBError(f"format_version: {found!r} is not known here. Allowed: 1 to {FORMAT_VERSION}.")
     header = validate(Header, data, "header")
     return header, {key: value for key, value in data.items() if key != "sha256"}
 

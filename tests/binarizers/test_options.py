@@ -17,7 +17,7 @@ from lmb_quant.ops import SURROGATES, local_mean_sign, weight_scale
 def test_local_mean_passes_its_options_on(window, detach, normalize):
     options = {"window": window, "surrogate": "tanh", "detach_threshold": detach, "normalize": normalize}
     binarizer = make_activation(conv(3, 3), "local_mean", options)
-    assert binarizer.get_options() == {**options, "shift": "none"}
+    assert binarizer.get_options() == {**options, "shift": "none", "gain": "none"}
     a, b = (torch.randn(1, 3, 8, 9, generator=torch.Generator().manual_seed(1)).requires_grad_() for _ in range(2))
     binarizer(a).sum().backward()
     arguments = {key: value for key, value in options.items() if key != "window"}
@@ -43,6 +43,18 @@ def test_local_mean_with_a_shift_learns_one_number_per_channel(dtype):
     (binarizer(x) * torch.randn_like(x)).sum().backward()
     assert binarizer.threshold_shift.grad.dtype == dtype
     assert make_activation(conv(3, 3), "local_mean", {"shift": "channel"}).additions_per_value == 5
+
+
+def test_local_mean_with_a_gain_learns_one_number_per_channel():
+    binarizer = make_activation(conv(6, 4, groups=2), "local_mean", {"gain": "channel"})
+    x = torch.randn(2, 6, 5, 5)
+    with torch.no_grad():
+        binarizer.threshold_gain.fill_(0)
+        assert torch.equal(binarizer(x), torch.where(x >= 0, 1.0, -1.0))
+        binarizer.threshold_gain.fill_(1)
+        assert torch.equal(binarizer(x), local_mean_sign(x))
+    (binarizer(x) * torch.randn_like(x)).sum().backward()
+    assert binarizer.threshold_gain.grad.abs().min() > 0
 
 
 def test_unknown_shift_names_the_nearest():

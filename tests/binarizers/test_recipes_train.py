@@ -19,11 +19,9 @@ NO_PACKED_FORM = {
     "bam": "activation binarizer 'bam'",
     "design": "activation binarizer 'design'",
     "dorefa": "activation binarizer 'dorefa'",
-    "e2fif": "unit act_on: 'sum'",
     "ebsr": "rescaler 'ebsr'",
     "irnet": "act: Hardtanh",
     "lab": "activation binarizer 'lab'",
-    "reactnet": "unit act_on: 'sum'",
     "scales": "activation binarizer 'scales'",
     "xnor": "rescaler 'input_mean'",
 }

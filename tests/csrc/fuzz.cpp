@@ -20,7 +20,8 @@ constexpr int32_t lmbq_layer_desc::*kFields[] = {
     &lmbq_layer_desc::stride_h,   &lmbq_layer_desc::stride_w,    &lmbq_layer_desc::dilation_h,
     &lmbq_layer_desc::dilation_w, &lmbq_layer_desc::pad_top,     &lmbq_layer_desc::pad_left,
     &lmbq_layer_desc::pad_bottom, &lmbq_layer_desc::pad_right,   &lmbq_layer_desc::threshold,
-    &lmbq_layer_desc::window,     &lmbq_layer_desc::act,         &lmbq_layer_desc::slope_count};
+    &lmbq_layer_desc::window,     &lmbq_layer_desc::act,         &lmbq_layer_desc::slope_count,
+    &lmbq_layer_desc::act_on};
 
 int extreme() {
     return one_of({INT_MIN, INT_MIN + 1, -65536, -2, -1, 0, 1, 2, 3, 8, 63, 64, 255, 256, 1024, 16384, 65535, 65536,
@@ -60,11 +61,12 @@ void garbage(const Case& c, const Data& d) {
     const std::vector<float> numbers(1 << 16, 1.0f);
     lmbq_layer_desc s = d.describe(c, LMBQ_ISA_PORTABLE);
     s.scale = s.bias = s.thresholds = s.slope = s.gamma = s.zeta = numbers.data();
+    if (s.gain) s.gain = numbers.data();
     for (auto field : kFields)
         if (rng() % 6 == 0) s.*field = extreme();
     if (rng() % 4 == 0) s.weight_bytes = rng() % (d.packed_weight.size() + 1);
-    for (auto pointer : {&lmbq_layer_desc::bias, &lmbq_layer_desc::thresholds, &lmbq_layer_desc::slope,
-                         &lmbq_layer_desc::gamma, &lmbq_layer_desc::zeta})
+    for (auto pointer : {&lmbq_layer_desc::bias, &lmbq_layer_desc::thresholds, &lmbq_layer_desc::gain,
+                         &lmbq_layer_desc::slope, &lmbq_layer_desc::gamma, &lmbq_layer_desc::zeta})
         if (rng() % 8 == 0) s.*pointer = nullptr;
     lmbq_layer* layer = nullptr;
     const lmbq_status status = lmbq_layer_create(&s, &layer);

@@ -37,6 +37,8 @@ void descriptions() {
     bad("even window", [](lmbq_layer_desc& s) { s.window = 4; });
     bad("huge window", [](lmbq_layer_desc& s) { s.window = 257; });
     bad("threshold", [](lmbq_layer_desc& s) { s.threshold = 4; });
+    bad("gain without a mean", [](lmbq_layer_desc& s) { s.threshold = LMBQ_THRESHOLD_NONE, s.gain = s.scale; });
+    bad("act_on", [](lmbq_layer_desc& s) { s.act_on = -1; });
     bad("no thresholds", [](lmbq_layer_desc& s) { s.threshold = LMBQ_THRESHOLD_CHANNEL, s.thresholds = nullptr; });
     bad("act", [](lmbq_layer_desc& s) { s.act = 9; });
     bad("leaky slopes", [](lmbq_layer_desc& s) { s.act = LMBQ_ACT_LEAKY; });
@@ -87,7 +89,8 @@ void calls() {
 
     std::vector<uint8_t> bits(d.y_bits.size());
     auto binarize = [&](int isa, int threshold, int window, int64_t channels) {
-        return lmbq_binarize(isa, threshold, window, nullptr, d.x.data(), bits.data(), c.n, c.h, c.w, channels, 1);
+        return lmbq_binarize(isa, threshold, window, nullptr, nullptr, d.x.data(), bits.data(), c.n, c.h, c.w,
+                             channels, 1);
     };
     expect(binarize(77, LMBQ_THRESHOLD_NONE, 1, c.I) == LMBQ_UNSUPPORTED, "binarize refuses the instruction set");
     expect(binarize(LMBQ_ISA_PORTABLE, LMBQ_THRESHOLD_CHANNEL, 1, c.I) == LMBQ_INVALID, "binarize needs thresholds");

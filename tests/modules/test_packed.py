@@ -40,7 +40,7 @@ def image(kind, shape):
 
 def layer(inputs=8, outputs=8, kernel=3, *, options=None, **changes):
     """A training form in eval mode with every parameter and statistic random."""
-    names = {"activation", "activation_options", "alpha", "norm", "act", "skip"}
+    names = {"activation", "activation_options", "alpha", "norm", "act", "act_on", "skip", "rescale"}
     words = {key: changes.pop(key) for key in list(changes) if key in names}
     net = BinaryConv2d.from_float(conv(inputs, outputs, kernel, **changes), config(**words))
     with torch.no_grad():
@@ -57,7 +57,7 @@ def layer(inputs=8, outputs=8, kernel=3, *, options=None, **changes):
 def assert_equal_forms(net, x):
     packed = PackedBinaryConv2d.from_binary(net)
     c = packed.config
-    bits = input_bits(x, c.threshold, c.window, packed.threshold_shift)
+    bits = input_bits(x, c.threshold, c.window, packed.threshold_shift, packed.threshold_gain)
     assert torch.equal(bits, net.binarize_input(x) > 0)
     signs = unpack_bits(packed.weight_packed, c.in_channels // c.groups, c.kernel_size)
     assert torch.equal(signs, net.binarize_weight(net.weight) > 0)
@@ -70,9 +70,9 @@ def assert_equal_forms(net, x):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("window", [1, 3, 5, 7, 9, 11, 13, 15, "global"])
-@pytest.mark.parametrize("shift", ["none", "channel"])
-def test_windows_and_contents(window, kind, shift):
-    net = layer(activation_options={"window": window, "shift": shift}, act="rprelu", skip=True)
+@pytest.mark.parametrize("learned", ["none", "channel"])
+def test_windows_and_contents(window, kind, learned):
+    net = layer(activation_options={"window": window, "shift": learned, "gain": learned}, act="rprelu", skip=True)
     assert_equal_forms(net, image(kind, (2, 8, 17, 13)))
 
 
@@ -123,11 +123,13 @@ def test_drawn_combinations(data):
     name = draw(*PACKABLE)
     options = {}
     if name == "local_mean":
-        options = {"window": draw(1, 3, 5, 9, 15, "global"), "shift": draw("none", "channel")}
+        learned = draw("none", "channel")
+        options = {"window": draw(1, 3, 5, 9, 15, "global"), "shift": draw("none", "channel"), "gain": learned}
     net = layer(
         inputs, outputs, kernel, groups=groups, stride=stride, dilation=dilation, padding=padding,
         bias=draw(True, False), activation=name, activation_options=options, norm=draw("none", "batch"),
-        act=draw("none", "prelu", "rprelu"), alpha=draw("channel_mean", "layer_mean", "one"),
+        act=draw("none", "prelu", "rprelu"), act_on=draw("branch", "sum"),
+        alpha=draw("channel_mean", "layer_mean", "one"),
     )  # fmt: skip
     smallest = max(1, dilation * (kernel - 1) + 1 - 2 * (0 if padding == "same" else padding))
     height, width = (data.draw(st.integers(smallest, smallest + 12)) for _ in range(2))
@@ -187,6 +189,8 @@ def test_what_has_no_packed_form_is_refused():
         PackedBinaryConv2d.from_binary(net)
     with pytest.raises(LMBError, match="window: 257"):
         PackedBinaryConv2d.from_binary(layer(activation_options={"window": 257}))
+    with pytest.raises(LMBError, match=r"rescaler 'input_mean' has no packed form"):
+        PackedBinaryConv2d.from_binary(layer(rescale="input_mean"))
     net = layer()
     net.binarize_input.packed_threshold = lambda: None
     with pytest.raises(LMBError, match="no packed form"):
@@ -197,8 +201,8 @@ def test_what_has_no_packed_form_is_refused():
     "bad",
     [
         {"in_channels": 0}, {"out_channels": 1 << 20}, {"kernel_size": (3,)}, {"stride": (0, 1)}, {"padding": (1, 1)},
-        {"groups": 3}, {"bias": 1}, {"threshold": "loc"}, {"window": 3}, {"shift": True}, {"act": "gelu"},
-        {"slopes": 4}, {"act": "rprelu"}, {"dilation": (True, 1)}, {"padding": [0, 0, 0, 0]},
+        {"groups": 3}, {"bias": 1}, {"threshold": "loc"}, {"window": 3}, {"shift": True}, {"gain": True}, {"act": "gelu"},
+        {"act_on": "inner_sum"}, {"slopes": 4}, {"act": "rprelu"}, {"dilation": (True, 1)}, {"padding": [0, 0, 0, 0]},
     ],
     ids=str,
 )  # fmt: skip

@@ -137,11 +137,10 @@ def test_training_compiles_as_one_graph(name):
     [
         ({"rescale": "ebsr"}, r"rescaler 'ebsr' has no packed form: its factor depends on the input\."),
         ({"pre_norm": "batch"}, r"unit pre_norm: 'batch' has no packed form\. Allowed: 'none'\."),
-        ({"act_on": "sum", "act": "prelu", "skip": True}, r"unit act_on: 'sum' has no packed form"),
         ({"activation": "bam", "activation_options": {}}, r"activation binarizer 'bam' has no packed form"),
         ({"weight": "abcnet", "weight_options": {}}, r"weight binarizer 'abcnet' has no packed form"),
     ],
-    ids=["rescale", "pre_norm", "act_on", "activation", "weight"],
+    ids=["rescale", "pre_norm", "activation", "weight"],
 )
 def test_what_does_not_pack_is_refused_by_name(changes, message):
     layer = BinaryConv2d.from_float(conv(4, 4), config(**changes))
@@ -149,8 +148,8 @@ def test_what_does_not_pack_is_refused_by_name(changes, message):
         lmb.convert(layer)
 
 
-def test_an_act_on_the_sum_packs_where_it_is_the_same():
-    for changes in ({"act": "prelu"}, {"act": "identity", "skip": True}, {"skip": True}):
+def test_an_act_on_the_sum_packs():
+    for changes in ({"act": "rprelu", "skip": True}, {"act": "prelu"}, {"act": "identity", "skip": True}, {"skip": True}):
         layer = BinaryConv2d.from_float(conv(4, 4), config(act_on="sum", **changes)).eval()
         x = image(1, 4, 6, 5)
         with torch.no_grad():

@@ -20,8 +20,9 @@ ACT_PARTS = {"none": (), "relu": (), "prelu": ("slope",), "rprelu": ("slope", "g
 
 
 def layer(
-    inputs=8, outputs=8, kernel=3, *, groups=1, threshold="local", window=3, shift=False, act="rprelu", **changes
-):
+    inputs=8, outputs=8, kernel=3, *, groups=1, threshold="local", window=3, shift=False, gain=False, act="rprelu",
+    **changes,
+):  # fmt: skip
     """A packed layer of random numbers."""
     bits = torch.rand(outputs, inputs // groups, kernel, kernel) < 0.5
     numbers = {name: torch.randn(outputs) for name in ("bias", *ACT_PARTS[act])}
@@ -31,6 +32,7 @@ def layer(
         **dict.fromkeys(("bias", "slope", "gamma", "zeta")),
         **numbers,
         "shift": torch.randn(inputs) * 0.2 if shift or threshold == "channel" else None,
+        "gain": torch.rand(inputs) * 1.5 if gain else None,
         "kernel_size": (kernel, kernel),
         "stride": (1, 1),
         "padding": (kernel // 2,) * 4,
@@ -39,6 +41,7 @@ def layer(
         "threshold": threshold,
         "window": window if threshold == "local" else 1,
         "act": act,
+        "act_on": "branch",
         "skip": False,
     }
     return LayerArguments(**(arguments | changes))
@@ -56,7 +59,7 @@ def test_pack_and_unpack_are_inverse_and_follow_the_specification():
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_engine_equals_the_reference_bit_for_bit(data):
+def test_engine_equals_the_reference(data):
     draw = lambda *values: data.draw(st.sampled_from(values))  # noqa: E731
     torch.manual_seed(data.draw(st.integers(0, 2**16)))
     groups, kernel = draw(1, 1, 1, 2, 3), draw(1, 3, 5)
@@ -71,7 +74,8 @@ def test_engine_equals_the_reference_bit_for_bit(data):
     width = data.draw(st.integers(max(1, reach + 1 - padding[1] - padding[3]), 20))
     a = layer(
         inputs, outputs, kernel, groups=groups, threshold=threshold, window=draw(1, 3, 5, 7, 9, 11, 15),
-        shift=draw(True, False) and threshold != "none", act=draw(*ACT_PARTS), stride=(stride, stride),
+        shift=draw(True, False) and threshold != "none", gain=draw(True, False) and threshold in ("local", "global"),
+        act=draw(*ACT_PARTS), act_on=draw("branch", "sum"), stride=(stride, stride),
         dilation=(dilation, dilation), padding=padding, skip=same and draw(True, False),
     )  # fmt: skip
     if draw(True, False):
@@ -81,7 +85,8 @@ def test_engine_equals_the_reference_bit_for_bit(data):
         draw("noise", "sparse", "flat", "ramp")
     ]
     y = binary_conv2d(x, a)
-    assert torch.equal(y, reference.binary_conv2d(x, *a))
+    expected = reference.binary_conv2d(x, *a)
+    torch.testing.assert_close(y, expected, rtol=0, atol=0 * float(expected.abs().max()))
     if same:
         place = x.contiguous(memory_format=torch.channels_last).clone()
         assert binary_conv2d_(place, a) is place
@@ -121,7 +126,8 @@ def test_nan_and_infinities_give_the_bits_and_values_of_the_training_form(thresh
     x[1, 9, ::2], x[1, 10, :, ::3] = math.inf, math.nan
     with torch.no_grad():
         bits, expected, y = net.binarize_input(x) > 0, net(x), packed(x)
-    assert torch.equal(reference.input_bits(x, threshold, packed.config.window, packed.threshold_shift), bits)
+    given = (threshold, packed.config.window, packed.threshold_shift, packed.threshold_gain)
+    assert torch.equal(reference.input_bits(x, *given), bits)
     torch.testing.assert_close(y, expected, rtol=1e-5, atol=1e-5, equal_nan=True)
     assert torch.equal(y.isnan(), x.isnan())  # only the skip carries them on
 
@@ -152,11 +158,12 @@ class Holder(nn.Module):
     def __init__(self, arguments):
         super().__init__()
         self.rest = arguments.scalars
-        for name, value in zip(LayerArguments._fields[:7], arguments.tensors, strict=True):
-            self.register_buffer(name, value)
+        for name, value in zip(LayerArguments._fields[:8], arguments.tensors, strict=True):
+            if value is not None:
+                self.register_buffer(name, value)
 
     def forward(self, x):
-        tensors = [getattr(self, name) for name in LayerArguments._fields[:7]]
+        tensors = [getattr(self, name, None) for name in LayerArguments._fields[:8]]
         return torch.ops.lmb_quant.binary_conv2d(x, *tensors, *self.rest) * 2
 
 
@@ -232,6 +239,9 @@ def test_tensors_made_in_inference_mode_run_and_can_be_forgotten():
         ({"slope": None}, "slope"),
         ({"gamma": torch.ones(1)}, "gamma"),
         ({"shift": torch.ones(7)}, "shift"),
+        ({"gain": torch.ones(7)}, "gain"),
+        ({"gain": torch.ones(8), "threshold": "none", "window": 1}, "gain"),
+        ({"act_on": "inner_sum"}, "act_on"),
         ({"threshold": "chanel"}, "channel"),
         ({"threshold": "channel"}, "shift"),
         ({"window": 4}, "window"),

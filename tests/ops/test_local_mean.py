@@ -350,6 +350,38 @@ def test_gradients_with_a_shift(window, detach):
     assert_close(x.grad, expected.reshape(a.shape))
 
 
+# ---- the gain
+
+
+@all_windows
+@sizes
+def test_gain_scales_the_mean(size, window):
+    x, shift, gain = torch.randn(size), torch.randn(size[1]) * 0.3, torch.rand(size[1]) * 1.5
+    bits = local_mean_sign(x, window, shift=shift, gain=gain)
+    c, a = (v.double().numpy()[:, None, None] for v in (shift, gain))
+    expected = x.double().numpy() - c - a * np_mean(x.numpy(), window)
+    sure = np.abs(expected) > 1e-4
+    assert np.array_equal(bits.numpy()[sure], np.where(expected >= 0, 1.0, -1.0)[sure])
+    if window != "global":
+        assert torch.equal(bits, reference.local_mean_sign(x, window, shift, gain))
+    assert torch.equal(local_mean_sign(x, window, gain=torch.ones(size[1])), local_mean_sign(x, window))
+
+
+@pytest.mark.parametrize("detach", [False, True], ids=["full", "detached"])
+@pytest.mark.parametrize("window", [3, "global"])
+def test_gradients_with_a_gain(window, detach):
+    x, gain = torch.randn(2, 3, 5, 6, requires_grad=True), torch.rand(3, requires_grad=True)
+    grad = torch.randn(2, 3, 5, 6)
+    local_mean_sign(x, window, gain=gain, detach_threshold=detach).backward(grad)
+    values, a = x.detach().double().numpy(), gain.detach().double().numpy()[:, None, None]
+    mean = np_mean(values, window)
+    through = grad.double().numpy() * DERIVATIVES["approx_sign"](values - a * mean)
+    assert_close(gain.grad, -(through * mean).sum(axis=(0, 2, 3)))
+    flat = through.reshape(2, 3, -1)
+    expected = flat if detach else flat - (a * through).reshape(2, 3, -1) @ mean_matrix(5, 6, window)
+    assert_close(x.grad, expected.reshape(values.shape))
+
+
 # ---- compilation
 
 

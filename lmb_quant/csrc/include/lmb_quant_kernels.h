@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LMBQ_ABI_VERSION 1
+#define LMBQ_ABI_VERSION 2
 
 #if defined(_WIN32)
 #define LMBQ_API __declspec(dllexport)
@@ -40,7 +40,7 @@ typedef enum lmbq_threshold {
     LMBQ_THRESHOLD_CHANNEL = 1, /* x - t[c] >= 0 */
     LMBQ_THRESHOLD_LOCAL = 2,   /* n*d - S >= -2^-18 (n|d| + |S|), S the in-frame sum of a window x window box of x */
     LMBQ_THRESHOLD_GLOBAL = 3   /* d - T >= -2^-18 (|d| + |T|), T the mean of the channel's whole frame of x */
-    /* d = x, or x - shift[c] */
+    /* d = x, or x - shift[c]; gain[c] S and gain[c] T take the places of S and T */
 } lmbq_threshold;
 
 typedef enum lmbq_act {
@@ -50,6 +50,12 @@ typedef enum lmbq_act {
     LMBQ_ACT_PRELU = 3,  /* slope[1 or out_channels] */
     LMBQ_ACT_RPRELU = 4  /* v > gamma ? (v - gamma) + zeta : slope * (v - gamma) + zeta, per channel */
 } lmbq_act;
+
+/* Where a skip is added. */
+typedef enum lmbq_act_on {
+    LMBQ_ACT_ON_BRANCH = 0, /* act(v) + skip */
+    LMBQ_ACT_ON_SUM = 1     /* act(v + skip) */
+} lmbq_act_on;
 
 /* Zero it, set struct_size = sizeof(lmbq_layer_desc), fill it in. Every array is copied by lmbq_layer_create. */
 typedef struct lmbq_layer_desc {
@@ -62,11 +68,13 @@ typedef struct lmbq_layer_desc {
     int32_t window;    /* LOCAL: odd, 1..255 */
     int32_t act;       /* lmbq_act */
     int32_t slope_count;
+    int32_t act_on;  /* lmbq_act_on */
     uint64_t weight_bytes;   /* must equal out_channels * kernel_h * kernel_w * ceil(in_channels / groups / 8) */
     const uint8_t *weight;   /* (O, Kh*Kw*ceil(I/8)), channels fastest, LSB first, 1 = +1, tail bits 0 */
     const float *scale;      /* (O), may be negative: batch norm arrives folded */
     const float *bias;       /* (O) or NULL */
     const float *thresholds; /* (in_channels). CHANNEL: t; LOCAL, GLOBAL: shift or NULL */
+    const float *gain;       /* (in_channels) or NULL; LOCAL, GLOBAL */
     const float *slope;      /* LEAKY, PRELU, RPRELU */
     const float *gamma;      /* RPRELU: (O) */
     const float *zeta;       /* RPRELU: (O) */
@@ -92,14 +100,14 @@ LMBQ_API const char *lmbq_layer_kernel(const lmbq_layer *layer);
 LMBQ_API size_t lmbq_layer_bytes(const lmbq_layer *layer);
 LMBQ_API lmbq_status lmbq_layer_output_size(const lmbq_layer *layer, int64_t h, int64_t w, int64_t *oh, int64_t *ow);
 
-/* out = act(scale * conv(sign(x), W) + bias) [+ skip]. x (n,h,w,I); skip (NULL or out's shape) and out (n,oh,ow,O).
+/* out = act(scale * conv(sign(x), W) + bias) [+ skip], or act(... [+ skip]). x (n,h,w,I); skip (NULL or out's shape) and out (n,oh,ow,O).
  * out may equal skip; out may equal x when their shapes are equal; any other overlap is refused. */
 LMBQ_API lmbq_status lmbq_layer_run(const lmbq_layer *layer, const float *x, const float *skip, float *out, int64_t n,
                                     int64_t h, int64_t w, int threads);
 
 /* The binarisation alone: bits (n,h,w,ceil(c/8)), LSB first, tail bits 0. */
-LMBQ_API lmbq_status lmbq_binarize(int isa, int threshold, int window, const float *thresholds, const float *x,
-                                   uint8_t *bits, int64_t n, int64_t h, int64_t w, int64_t c, int threads);
+LMBQ_API lmbq_status lmbq_binarize(int isa, int threshold, int window, const float *thresholds, const float *gain,
+                                   const float *x, uint8_t *bits, int64_t n, int64_t h, int64_t w, int64_t c, int threads);
 
 /* Workspaces are kept and reused; this is what they hold, and a way to give the idle ones back. */
 LMBQ_API size_t lmbq_workspace_bytes(void);

@@ -87,14 +87,14 @@ lmbq_status lmbq_layer_run(const lmbq_layer* layer, const float* x, const float*
     });
 }
 
-lmbq_status lmbq_binarize(int isa, int threshold, int window, const float* thresholds, const float* x, uint8_t* bits,
-                          int64_t n, int64_t h, int64_t w, int64_t c, int threads) {
+lmbq_status lmbq_binarize(int isa, int threshold, int window, const float* thresholds, const float* gain,
+                          const float* x, uint8_t* bits, int64_t n, int64_t h, int64_t w, int64_t c, int threads) {
     return guarded([&] {
         lmbq::Thresholding th;
         th.kind = threshold;
         if (threshold == LMBQ_THRESHOLD_LOCAL) th.window = window;
-        if (threshold != LMBQ_THRESHOLD_NONE && thresholds && c > 0 && c <= 1 << 16)
-            th.t.assign(thresholds, thresholds + c);
+        lmbq::require(c >= 1 && c <= 1 << 16, "c must be in 1..65536");
+        th.set(thresholds, gain, (int)c);
         lmbq::run_binarize(*lmbq::find_isa(lmbq::select_isa(isa)), th, x, bits, n, h, w, c, threads);
     });
 }

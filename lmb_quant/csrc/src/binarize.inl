@@ -25,19 +25,30 @@ inline V read(const float* p, int n) {
     return PART ? V::load_part(p, n) : V::load(p);
 }
 
+struct Affine {
+    const float *shift, *gain;  // per channel; read where AFFINE says that they are there
+};
+
 // The value that is compared: x, or x - shift of its channel.
-template <class V, bool PART, bool SHIFT>
-inline V shifted(const float* x, const float* shift, int c, int n) {
+template <class V, bool PART, bool AFFINE>
+inline V shifted(const float* x, Affine a, int c, int n) {
     const V v = read<V, PART>(x + c, n);
-    return SHIFT ? sub(v, read<V, PART>(shift + c, n)) : v;
+    return AFFINE ? sub(v, read<V, PART>(a.shift + c, n)) : v;
+}
+
+// What it is compared with: the sum or mean, or gain of its channel times it.
+template <class V, bool PART, bool AFFINE>
+inline V scaled(V sum, Affine a, int c, int n) {
+    return AFFINE ? mul(sum, read<V, PART>(a.gain + c, n)) : sum;
 }
 
 // Everything the loops read is copied to locals: a store through uint8_t* may alias any field.
-template <class V, int KIND, bool SHIFT>
+template <class V, int KIND, bool AFFINE>
 void binarize_pointwise(const BinarizeRow& r) {
     const int C = r.channels, W = r.width, full = C / V::lanes * V::lanes, rest = C - full;
     const size_t stride = r.bit_stride;
-    const float *p = r.center, *t = r.t, *shift = r.shift;
+    const float *p = r.center, *t = r.t;
+    const Affine a{r.shift, r.gain};
     uint8_t* o = r.bits;
     auto bit = [](V v, V th) {
         if (KIND == TH_NONE) return ge(v, V::zero());
@@ -46,20 +57,21 @@ void binarize_pointwise(const BinarizeRow& r) {
     };
     for (int x = 0; x < W; x++, p += C, o += stride) {
         int c = 0;
-        for (; c < full; c += V::lanes)
-            put_mask<V>(o + c / 8, bit(shifted<V, false, SHIFT>(p, shift, c, 0),
-                                       KIND == TH_NONE ? V::zero() : V::load(t + c)));
+        for (; c < full; c += V::lanes) {
+            const V th = KIND == TH_NONE ? V::zero() : scaled<V, false, AFFINE>(V::load(t + c), a, c, 0);
+            put_mask<V>(o + c / 8, bit(shifted<V, false, AFFINE>(p, a, c, 0), th));
+        }
         if (rest) {
-            const V th = KIND == TH_NONE ? V::zero() : V::load_part(t + c, rest);
-            put_mask<V>(o + c / 8, bit(shifted<V, true, SHIFT>(p, shift, c, rest), th) & tail_bits<V>(rest));
+            const V th = KIND == TH_NONE ? V::zero() : scaled<V, true, AFFINE>(V::load_part(t + c, rest), a, c, rest);
+            put_mask<V>(o + c / 8, bit(shifted<V, true, AFFINE>(p, a, c, rest), th) & tail_bits<V>(rest));
         }
     }
 }
 
 // One vector of an interior pixel: adds the new column of the window, keeps it in the ring, compares.
-template <class V, int K, bool PART, bool SHIFT>
+template <class V, int K, bool PART, bool AFFINE>
 inline unsigned interior_bit(const float* const (&rows)[K], size_t at, float* const (&cols)[K], int c, const float* x,
-                             const float* shift, int n) {
+                             Affine a, int n) {
     V last = read<V, PART>(rows[0] + at, n);
 #pragma GCC unroll 15
     for (int i = 1; i < K; i++) last = add(last, read<V, PART>(rows[i] + at, n));
@@ -67,17 +79,19 @@ inline unsigned interior_bit(const float* const (&rows)[K], size_t at, float* co
     V s = V::load(cols[0] + c);
 #pragma GCC unroll 15
     for (int j = 1; j < K - 1; j++) s = add(s, V::load(cols[j] + c));
-    return local_bit(shifted<V, PART, SHIFT>(x, shift, c, n), add(s, last), V::set1((float)(K * K)));
+    return local_bit(shifted<V, PART, AFFINE>(x, a, c, n), scaled<V, PART, AFFINE>(add(s, last), a, c, n),
+                     V::set1((float)(K * K)));
 }
 
 // K > 0: a window known at compile time, every row in frame. K == 0: anything.
-template <class V, int K, bool SHIFT>
+template <class V, int K, bool AFFINE>
 void binarize_local(const BinarizeRow& r) {
     const int C = r.channels, W = r.width, half = r.window / 2, pad = (C + 15) / 16 * 16, nrows = r.nrows;
     const int mask = r.ring_pixels - 1, full = C / V::lanes * V::lanes;
     const size_t stride = r.bit_stride;
     float* const columns = r.columns;
-    const float *const center = r.center, *const shift = r.shift;
+    const float* const center = r.center;
+    const Affine a{r.shift, r.gain};
     const float* const* const all = r.rows;
     uint8_t* const bits = r.bits;
     auto ring = [=](int x) { return columns + (size_t)(x & mask) * pad; };
@@ -97,9 +111,12 @@ void binarize_local(const BinarizeRow& r) {
             if (x + half < W) column(x1, c);
             V s = V::load(ring(x0) + c);
             for (int j = x0 + 1; j <= x1; j++) s = add(s, V::load(ring(j) + c));
-            const V v = C - c < V::lanes ? shifted<V, true, SHIFT>(p, shift, c, C - c)
-                                         : shifted<V, false, SHIFT>(p, shift, c, 0);
-            put_mask<V>(bits + x * stride + c / 8, local_bit(v, s, n) & tail_bits<V>(C - c));
+            const int left = C - c;
+            const unsigned bit =
+                left < V::lanes
+                    ? local_bit(shifted<V, true, AFFINE>(p, a, c, left), scaled<V, true, AFFINE>(s, a, c, left), n)
+                    : local_bit(shifted<V, false, AFFINE>(p, a, c, 0), scaled<V, false, AFFINE>(s, a, c, 0), n);
+            put_mask<V>(bits + x * stride + c / 8, bit & tail_bits<V>(left));
         }
     };
     for (int x = 0; x < half && x < W; x++)
@@ -118,25 +135,25 @@ void binarize_local(const BinarizeRow& r) {
             uint8_t* o = bits + x * stride;
             int c = 0;
             for (; c < full; c += V::lanes)
-                put_mask<V>(o + c / 8, interior_bit<V, k, false, SHIFT>(rows, at + c, cols, c, p, shift, 0));
+                put_mask<V>(o + c / 8, interior_bit<V, k, false, AFFINE>(rows, at + c, cols, c, p, a, 0));
             if (c < C)
-                put_mask<V>(o + c / 8, interior_bit<V, k, true, SHIFT>(rows, at + c, cols, c, p, shift, C - c) &
+                put_mask<V>(o + c / 8, interior_bit<V, k, true, AFFINE>(rows, at + c, cols, c, p, a, C - c) &
                                            tail_bits<V>(C - c));
         }
     }
     for (; x < W; x++) anywhere(x);
 }
 
-template <class V, bool SHIFT>
+template <class V, bool AFFINE>
 void binarize_by_mean(const BinarizeRow& r) {
-    if (r.threshold == TH_GLOBAL) return binarize_pointwise<V, TH_GLOBAL, SHIFT>(r);
+    if (r.threshold == TH_GLOBAL) return binarize_pointwise<V, TH_GLOBAL, AFFINE>(r);
     if (r.nrows == r.window) switch (r.window) {
-            case 3: return binarize_local<V, 3, SHIFT>(r);
-            case 5: return binarize_local<V, 5, SHIFT>(r);
-            case 7: return binarize_local<V, 7, SHIFT>(r);
-            case 9: return binarize_local<V, 9, SHIFT>(r);
+            case 3: return binarize_local<V, 3, AFFINE>(r);
+            case 5: return binarize_local<V, 5, AFFINE>(r);
+            case 7: return binarize_local<V, 7, AFFINE>(r);
+            case 9: return binarize_local<V, 9, AFFINE>(r);
         }
-    binarize_local<V, 0, SHIFT>(r);
+    binarize_local<V, 0, AFFINE>(r);
 }
 
 template <class V>

@@ -20,20 +20,19 @@ struct Params {
         }
         return v;
     }
-    V apply(V count, V corr) const { return activate(add(mul(sub_twice(corr, count), scale), bias)); }
-};
-
-// n: channels that exist, counted from this vector's first
-template <class V, bool SKIP>
-inline void write(V v, const float* skip, float* out, int n) {
-    if (n >= V::lanes) {
-        if (SKIP) v = add(v, V::load(skip));
-        v.store(out);
-    } else if (n > 0) {
-        if (SKIP) v = add(v, V::load_part(skip, n));
-        v.store_part(out, n);
+    V scaled(V count, V corr) const { return add(mul(sub_twice(corr, count), scale), bias); }
+    template <int SKIP>
+    V finished(V v, V skip) const {
+        if (SKIP == SKIP_BEFORE_ACT) return activate(add(v, skip));
+        return SKIP == SKIP_AFTER_ACT ? add(activate(v), skip) : activate(v);
     }
-}
+    // n: channels that exist, counted from this vector's first
+    template <int SKIP>
+    void write(V v, const float* skip, float* out, int n) const {
+        if (n >= V::lanes) finished<SKIP>(v, SKIP ? V::load(skip) : v).store(out);
+        else if (n > 0) finished<SKIP>(v, SKIP ? V::load_part(skip, n) : v).store_part(out, n);
+    }
+};
 
 // Fetches the row that will be wanted soon, a piece with every `pixels` outputs. Lines, not bytes, so that no division is
 // made on the way: one a row.
@@ -48,14 +47,17 @@ struct Prefetch {
     }
 };
 
-#define LMBQ_DISPATCH_ROW(FN, plan, row)                                                                           \
-    switch ((plan).act * 2 + ((row).skip != nullptr)) {                                                            \
-        case 0: return FN<ACT_NONE, false>(plan, row);                                                             \
-        case 1: return FN<ACT_NONE, true>(plan, row);                                                              \
-        case 2: return FN<ACT_RELU, false>(plan, row);                                                             \
-        case 3: return FN<ACT_RELU, true>(plan, row);                                                              \
-        case 4: return FN<ACT_PRELU, false>(plan, row);                                                            \
-        case 5: return FN<ACT_PRELU, true>(plan, row);                                                             \
-        case 6: return FN<ACT_RPRELU, false>(plan, row);                                                           \
-        default: return FN<ACT_RPRELU, true>(plan, row);                                                           \
+#define LMBQ_DISPATCH_SKIP(FN, ACT, plan, row)                          \
+    switch ((row).skip ? (plan).skip : SKIP_NONE) {                     \
+        case SKIP_NONE: return FN<ACT, SKIP_NONE>(plan, row);           \
+        case SKIP_AFTER_ACT: return FN<ACT, SKIP_AFTER_ACT>(plan, row); \
+        default: return FN<ACT, SKIP_BEFORE_ACT>(plan, row);            \
+    }
+
+#define LMBQ_DISPATCH_ROW(FN, plan, row)                           \
+    switch ((plan).act) {                                          \
+        case ACT_NONE: LMBQ_DISPATCH_SKIP(FN, ACT_NONE, plan, row) \
+        case ACT_RELU: LMBQ_DISPATCH_SKIP(FN, ACT_RELU, plan, row) \
+        case ACT_PRELU: LMBQ_DISPATCH_SKIP(FN, ACT_PRELU, plan, row) \
+        default: LMBQ_DISPATCH_SKIP(FN, ACT_RPRELU, plan, row)     \
     }

@@ -90,7 +90,7 @@ LMBQ_INLINE void expand16(const uint8_t* a, const uint8_t* b, uint16_t* o) {
 #include "epilogue.inl"
 #include "lut_conv.inl"
 
-template <int ACT, bool SKIP>
+template <int ACT, int SKIP>
 void row(const ConvPlan& p, const ConvRow& r) {
     lut_row<B32, F8, ACT, SKIP>(p, r);
 }

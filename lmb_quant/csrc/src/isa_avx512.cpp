@@ -126,7 +126,7 @@ void expand_row(const ConvPlan& p, const uint8_t* bits, int bit_stride, int widt
     memset(row + count * bytes, 0, (room - count) * bytes);
 }
 
-template <int ACT, bool SKIP, int PX, int OB>
+template <int ACT, int SKIP, int PX, int OB>
 LMBQ_INLINE void tile(const ConvPlan& p, const ConvRow& r, int x, int o0, const uint32_t* weights) {
     __m512i acc[PX][OB];  // in registers only if every loop over it is unrolled
 #pragma GCC unroll 4
@@ -158,14 +158,14 @@ LMBQ_INLINE void tile(const ConvPlan& p, const ConvRow& r, int x, int o0, const 
 #pragma GCC unroll 4
         for (int i = 0; i < PX; i++) {
             const size_t at_out = (size_t)(x + i) * p.out_channels + o;
-            const F16 v = par.apply(F16{_mm512_cvtepi32_ps(acc[i][b])},
+            const F16 v = par.scaled(F16{_mm512_cvtepi32_ps(acc[i][b])},
                                     F16::load(r.corr + (size_t)r.cls[x + i] * p.out_pad + o));
-            write<F16, SKIP>(v, SKIP ? r.skip + at_out : nullptr, r.out + at_out, p.out_channels - o);
+            par.template write<SKIP>(v, SKIP ? r.skip + at_out : nullptr, r.out + at_out, p.out_channels - o);
         }
     }
 }
 
-template <int ACT, bool SKIP, int OB>
+template <int ACT, int SKIP, int OB>
 void block(const ConvPlan& p, const ConvRow& r, int o0, const uint32_t* w) {
     Prefetch prefetch(r, 4);
     int x = 0;
@@ -176,7 +176,7 @@ void block(const ConvPlan& p, const ConvRow& r, int o0, const uint32_t* w) {
     for (; x < r.width; x++) tile<ACT, SKIP, 1, OB>(p, r, x, o0, w);
 }
 
-template <int ACT, bool SKIP>
+template <int ACT, int SKIP>
 void row(const ConvPlan& p, const ConvRow& given) {
     ConvRow r = given;
     const size_t per_vector = (size_t)p.kh * p.kw * p.unit * kOut;

@@ -98,7 +98,7 @@ LMBQ_INLINE void expand16(const uint8_t* a, const uint8_t* b, uint16_t* o) {
 #include "epilogue.inl"
 #include "lut_conv.inl"
 
-template <int ACT, bool SKIP>
+template <int ACT, int SKIP>
 void row(const ConvPlan& p, const ConvRow& r) {
     lut_row<B16, F4, ACT, SKIP>(p, r);
 }

@@ -117,7 +117,7 @@ void expand_row(const ConvPlan& p, const uint8_t* bits, int bit_stride, int widt
     }
 }
 
-template <int ACT, bool SKIP>
+template <int ACT, int SKIP>
 void row(const ConvPlan& p, const ConvRow& r) {
     const int words = group_words(p), u = p.unit, per_out = p.out_channels / p.groups;
     const uint64_t* weights = (const uint64_t*)p.weights;
@@ -133,7 +133,7 @@ void row(const ConvPlan& p, const ConvRow& r) {
             }
             const size_t at = (size_t)x * p.out_channels + o;
             const Params<F1, ACT> par(p, o);
-            write<F1, SKIP>(par.apply(F1{(float)count}, F1{corr[o]}), SKIP ? r.skip + at : nullptr, r.out + at, 1);
+            par.template write<SKIP>(par.scaled(F1{(float)count}, F1{corr[o]}), SKIP ? r.skip + at : nullptr, r.out + at, 1);
         }
     }
 }

@@ -8,6 +8,7 @@
 namespace lmbq {
 
 enum Act : int { ACT_NONE, ACT_RELU, ACT_PRELU, ACT_RPRELU };  // leaky becomes prelu
+enum Skip : int { SKIP_NONE, SKIP_AFTER_ACT, SKIP_BEFORE_ACT };
 enum Threshold : int { TH_NONE, TH_CHANNEL, TH_LOCAL, TH_GLOBAL };
 
 constexpr float kTieMargin = 1.0f / 262144.0f;  // 2^-18
@@ -21,6 +22,7 @@ struct BinarizeRow {
     int threshold;
     const float* t;  // per channel: CHANNEL thresholds or GLOBAL means
     const float* shift;  // LOCAL, GLOBAL: per channel, subtracted from the value that is compared; may be null
+    const float* gain;  // LOCAL, GLOBAL: per channel, times the mean; given where shift is
     float* columns;  // LOCAL scratch: ring_pixels x round_up(channels, 16)
     int ring_pixels;  // power of two, > window
     uint8_t* bits;
@@ -38,6 +40,7 @@ struct ConvPlan {
     int in_channels, out_channels, out_pad, groups;
     int kh, kw, sh, sw, dh, dw;
     int act;
+    int skip;  // where it is added, if a row has one
     const float *scale, *bias, *slope, *gamma, *zeta;
     const int32_t* tap_pop;  // [tap][out_pad]: +1 weights of each tap
     const void* weights;

@@ -36,6 +36,7 @@ void check(const lmbq_layer_desc& d) {
         for (uint64_t i = per - 1; i < d.weight_bytes; i += per)
             require(d.weight[i] >> tail == 0, "weight: the tail bits of a tap must be 0");
     require(in(d.act, LMBQ_ACT_NONE, LMBQ_ACT_RPRELU), "act is unknown");
+    require(in(d.act_on, LMBQ_ACT_ON_BRANCH, LMBQ_ACT_ON_SUM), "act_on is unknown");
     if (d.act == LMBQ_ACT_LEAKY) require(d.slope && d.slope_count == 1, "leaky needs one slope");
     if (d.act == LMBQ_ACT_PRELU)
         require(d.slope && (d.slope_count == 1 || d.slope_count == d.out_channels),
@@ -47,10 +48,19 @@ void check(const lmbq_layer_desc& d) {
 
 }  // namespace
 
-void Thresholding::check(int channels) const {
+void Thresholding::set(const float* thresholds, const float* gains, int channels) {
+    const bool mean = kind == TH_LOCAL || kind == TH_GLOBAL;
     require(in(kind, TH_NONE, TH_GLOBAL), "threshold is unknown");
-    if (kind == TH_CHANNEL) require(t.size() == (size_t)channels, "channel thresholds must be given");
+    if (kind == TH_CHANNEL) require(thresholds, "channel thresholds must be given");
     if (kind == TH_LOCAL) require(window % 2 == 1 && in(window, 1, kMaxWindow), "window must be odd, in 1..255");
+    require(!gains || mean, "gain is for local and global means");
+    const size_t n = (size_t)channels;
+    if (kind != TH_NONE && thresholds) t.assign(thresholds, thresholds + n);
+    if (gains) gain.assign(gains, gains + n);
+    if (mean && !(t.empty() && gain.empty())) {  // both or none: neither of these changes a bit
+        if (t.empty()) t.assign(n, 0.0f);
+        if (gain.empty()) gain.assign(n, 1.0f);
+    }
 }
 
 Layer::Layer(const lmbq_layer_desc& d) {
@@ -64,12 +74,11 @@ Layer::Layer(const lmbq_layer_desc& d) {
     plan.sh = d.stride_h, plan.sw = d.stride_w;
     plan.dh = d.dilation_h, plan.dw = d.dilation_w;
     plan.act = kActs[d.act];
+    plan.skip = d.act_on == LMBQ_ACT_ON_SUM ? SKIP_BEFORE_ACT : SKIP_AFTER_ACT;
     pad_top = d.pad_top, pad_left = d.pad_left, pad_bottom = d.pad_bottom, pad_right = d.pad_right;
     threshold.kind = d.threshold;
     threshold.window = d.threshold == LMBQ_THRESHOLD_LOCAL ? d.window : 1;
-    if (d.threshold != LMBQ_THRESHOLD_NONE && d.thresholds)
-        threshold.t.assign(d.thresholds, d.thresholds + d.in_channels);
-    threshold.check(d.in_channels);
+    threshold.set(d.thresholds, d.gain, d.in_channels);
 
     conv = isa->conv->supports(plan) ? isa->conv : &portable_conv;
     if (!conv->supports(plan)) throw Error(LMBQ_INVALID, "more than 2^23 bits an output value");

@@ -12,7 +12,8 @@ namespace lmbq {
 struct Thresholding {
     int kind = TH_NONE, window = 1;
     std::vector<float> t;  // CHANNEL: t; LOCAL, GLOBAL: shift or empty
-    void check(int channels) const;
+    std::vector<float> gain;  // LOCAL, GLOBAL: as long as t
+    void set(const float* thresholds, const float* gains, int channels);
 };
 
 struct Shape {

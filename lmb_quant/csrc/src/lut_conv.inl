@@ -164,7 +164,7 @@ LMBQ_INLINE void count_pair(const void* const* act, const Segment* seg, int nseg
     }
 }
 
-template <class B, class V, int ACT, bool SKIP, bool WHOLE>
+template <class B, class V, int ACT, int SKIP, bool WHOLE>
 LMBQ_INLINE void finish_vector(const ConvPlan& p, const B* sum, size_t sum_step, bool high, int pixels, int o,
                                const float* corr, size_t out_pad, const uint16_t* cls, const float* skip, float* out,
                                size_t O) {
@@ -173,13 +173,13 @@ LMBQ_INLINE void finish_vector(const ConvPlan& p, const B* sum, size_t sum_step,
     for (int i = 0; i < pixels; i++) {
         const B half = sum[i * sum_step];
         const V c = high ? V::high_words(half) : V::low_words(half);
-        const V v = par.apply(c, V::load(corr + cls[i] * out_pad + o));
+        const V v = par.scaled(c, V::load(corr + cls[i] * out_pad + o));
         const size_t at = i * O + o;
-        write<V, SKIP>(v, SKIP ? skip + at : nullptr, out + at, left);
+        par.template write<SKIP>(v, SKIP ? skip + at : nullptr, out + at, left);
     }
 }
 
-template <class B, class V, int ACT, bool SKIP, int NV>
+template <class B, class V, int ACT, int SKIP, int NV>
 void lut_block(const ConvPlan& p, const ConvRow& r, int o0, const uint8_t* w) {
     constexpr int F = B::lanes / 4;
     static_assert(F == V::lanes, "a float vector holds a quarter of the byte vector's lanes");
@@ -210,7 +210,7 @@ void lut_block(const ConvPlan& p, const ConvRow& r, int o0, const uint8_t* w) {
     }
 }
 
-template <class B, class V, int ACT, bool SKIP>
+template <class B, class V, int ACT, int SKIP>
 void lut_row(const ConvPlan& p, const ConvRow& row) {
     ConvRow r = row;
     const uint8_t* w = (const uint8_t*)p.weights;

@@ -16,6 +16,7 @@ RowBinarizer::RowBinarizer(const Isa& isa, const Thresholding& th, int h, int w,
     row_.threshold = th.kind;
     row_.t = th.t.data();
     row_.shift = th.t.empty() ? nullptr : th.t.data();
+    row_.gain = th.gain.empty() ? nullptr : th.gain.data();
     row_.bit_stride = (c + 63) / 64 * 8;
     for (row_.ring_pixels = 1; row_.ring_pixels <= th.window;) row_.ring_pixels *= 2;
 }

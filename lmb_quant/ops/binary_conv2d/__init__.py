@@ -16,11 +16,12 @@ from lmb_quant.errors import LMBError, unknown_name
 from lmb_quant.ops.threshold import check_threshold
 
 from . import reference
-from ._engine import ACTS, LayerArguments, forget, layer_of
+from ._engine import ACT_ON, ACTS, LayerArguments, forget, layer_of
 from ._library import active_kernel, find
 
 __all__ = [
     "ACTS",
+    "ACT_ON",
     "LayerArguments",
     "active_kernel",
     "binary_conv2d",
@@ -32,9 +33,9 @@ __all__ = [
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _REST = (
-    ", Tensor weight_packed, Tensor weight_scale, Tensor? bias, Tensor? shift, Tensor? slope, Tensor? gamma, "
-    "Tensor? zeta, int[] kernel_size, int[] stride, int[] padding, int[] dilation, int groups, str threshold, "
-    "int window, str act, bool skip"
+    ", Tensor weight_packed, Tensor weight_scale, Tensor? bias, Tensor? shift, Tensor? gain, Tensor? slope, "
+    "Tensor? gamma, Tensor? zeta, int[] kernel_size, int[] stride, int[] padding, int[] dilation, int groups, str threshold, "
+    "int window, str act, str act_on, bool skip"
 )
 
 
@@ -62,9 +63,11 @@ def _check(x: Tensor, a: LayerArguments) -> None:
             f"kernel_size {a.kernel_size}, stride {a.stride}, padding {a.padding}, dilation {a.dilation}, groups "
             f"{a.groups} for {x.shape[1]} channels are not allowed. Allowed: 2, 2, 4 and 2 numbers; groups divide."
         )
-    check_threshold(a.threshold, a.window, a.shift is not None)
+    check_threshold(a.threshold, a.window, a.shift is not None, a.gain is not None)
     if a.act not in ACTS:
         raise LMBError(unknown_name("act", a.act, ACTS))
+    if a.act_on not in ACT_ON:
+        raise LMBError(unknown_name("act_on", a.act_on, ACT_ON))
     outputs, inputs = len(a.weight_packed), x.shape[1]
     expected = (outputs, math.prod(a.kernel_size) * math.ceil(inputs // a.groups / 8))
     if a.weight_packed.dtype != torch.uint8 or tuple(a.weight_packed.shape) != expected:
@@ -80,9 +83,11 @@ def _check(x: Tensor, a: LayerArguments) -> None:
 
 def _check_sizes(a: LayerArguments, inputs: int, outputs: int) -> None:
     needed = {"none": (), "relu": (), "prelu": ("slope",), "rprelu": ("slope", "gamma", "zeta")}[a.act]
-    for name in ("weight_scale", "bias", "shift", "slope", "gamma", "zeta"):
+    for name in ("weight_scale", "bias", "shift", "gain", "slope", "gamma", "zeta"):
         value = getattr(a, name)
-        allowed = {inputs} if name == "shift" else {1, outputs} if name == "slope" and a.act == "prelu" else {outputs}
+        allowed = {1, outputs} if name == "slope" and a.act == "prelu" else {outputs}
+        if name in ("shift", "gain"):
+            allowed = {inputs}
         if name in ("slope", "gamma", "zeta") and (value is not None) != (name in needed):
             raise LMBError(f"{name}: act {a.act!r} {'needs' if value is None else 'has no'} {name}.")
         if value is not None and (value.ndim != 1 or value.numel() not in allowed):
@@ -133,7 +138,7 @@ def _(x: Tensor, *arguments: Any) -> Tensor:
 
 
 def binary_conv2d(x: Tensor, arguments: LayerArguments) -> Tensor:
-    r"""Computes ``act(scale * conv(B, W) + bias) [+ x]``, B and W packed bits.
+    r"""Computes ``act(scale * conv(B, W) + bias) [+ x]``, or ``act(... + x)``, B and W packed bits.
 
     Args:
         x: ``(N, C, H, W)``, floating point, any layout; computed in float32. Best channels-last.

@@ -18,6 +18,7 @@ from lmb_quant.ops.threshold import THRESHOLDS
 from ._library import LayerDescription, Library
 
 ACTS = {"none": 0, "relu": 1, "prelu": 3, "rprelu": 4}
+ACT_ON = ("branch", "sum")
 
 
 class LayerArguments(NamedTuple):
@@ -27,6 +28,7 @@ class LayerArguments(NamedTuple):
     weight_scale: Tensor
     bias: Tensor | None
     shift: Tensor | None
+    gain: Tensor | None
     slope: Tensor | None
     gamma: Tensor | None
     zeta: Tensor | None
@@ -38,17 +40,18 @@ class LayerArguments(NamedTuple):
     threshold: str
     window: int
     act: str
+    act_on: str
     skip: bool
 
     @property
     def tensors(self) -> tuple[Tensor | None, ...]:
         """The tensors among them."""
-        return self[:7]
+        return self[:8]
 
     @property
     def scalars(self) -> tuple[Any, ...]:
         """All others, hashable."""
-        return tuple(tuple(v) if isinstance(v, Sequence) and not isinstance(v, str) else v for v in self[7:])
+        return tuple(tuple(v) if isinstance(v, Sequence) and not isinstance(v, str) else v for v in self[8:])
 
 
 class EngineLayer:
@@ -62,7 +65,8 @@ class EngineLayer:
         description = LayerDescription(
             ctypes.sizeof(LayerDescription), 0, in_channels, len(weight), a.groups, *a.kernel_size, *a.stride,
             *a.dilation, *a.padding, THRESHOLDS.index(a.threshold), a.window, ACTS[a.act],
-            0 if a.slope is None else a.slope.numel(), weight.numel(), weight.data_ptr(), *pointers,
+            0 if a.slope is None else a.slope.numel(), ACT_ON.index(a.act_on),
+            weight.numel(), weight.data_ptr(), *pointers,
         )  # fmt: skip
         self._library, self._handle = library, ctypes.c_void_p()
         status = library.c.lmbq_layer_create(ctypes.byref(description), ctypes.byref(self._handle))

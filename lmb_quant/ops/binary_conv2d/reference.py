@@ -27,12 +27,14 @@ def unpack_bits(packed: Tensor, inputs: int, kernel_size: Sequence[int]) -> Tens
     return bits.reshape(len(packed), *kernel_size, -1)[..., :inputs].permute(0, 3, 1, 2)
 
 
-def input_bits(x: Tensor, threshold: str, window: int, shift: Tensor | None) -> Tensor:
-    """Compares float32 ``(N, C, H, W)`` with its threshold (:class:`lmb_quant.ops.Threshold`): bool, same shape."""
-    value = x if shift is None else x - shift.view(1, -1, 1, 1)
+def input_bits(x: Tensor, threshold: str, window: int, shift: Tensor | None, gain: Tensor | None) -> Tensor:
+    """Compares float32 ``(N, C, H, W)`` with its threshold (:class:`lmb_quant.ops.Threshold`); bool, same shape."""
+    value = x if shift is None else x - _per_channel(shift)
     if threshold in ("none", "channel"):
         return value >= 0
     total, count = window_sum(x, window) if threshold == "local" else (global_mean(x), x.new_ones(()))
+    if gain is not None:
+        total = total * _per_channel(gain)
     return count * value - total >= -TIE_MARGIN * (count * value.abs() + total.abs())
 
 
@@ -42,6 +44,7 @@ def binary_conv2d(
     weight_scale: Tensor,
     bias: Tensor | None,
     shift: Tensor | None,
+    gain: Tensor | None,
     slope: Tensor | None,
     gamma: Tensor | None,
     zeta: Tensor | None,
@@ -53,10 +56,11 @@ def binary_conv2d(
     threshold: str,
     window: int,
     act: str,
+    act_on: str,
     skip: bool,
 ) -> Tensor:
-    """``act(scale * conv(B, W) + bias) [+ x]`` in float32; a padded activation adds 0."""
-    signs = torch.where(input_bits(x, threshold, window, shift), 1.0, -1.0)
+    """``act(scale * conv(B, W) + bias) [+ x]``, or ``act(... + x)``, in float32; a padded activation adds 0."""
+    signs = torch.where(input_bits(x, threshold, window, shift, gain), 1.0, -1.0)
     weight = torch.where(unpack_bits(weight_packed, x.shape[1] // groups, kernel_size), 1.0, -1.0)
     top, left, bottom, right = padding
     signs = F.pad(signs, (left, right, top, bottom))
@@ -64,6 +68,8 @@ def binary_conv2d(
     y = y * _per_channel(weight_scale)
     if bias is not None:
         y = y + _per_channel(bias)
+    if skip and act_on == "sum":
+        y = y + x
     if act == "relu":
         y = torch.where(y < 0, 0.0, y)
     if act == "prelu" and slope is not None:
@@ -71,7 +77,7 @@ def binary_conv2d(
     if act == "rprelu" and slope is not None and gamma is not None and zeta is not None:
         moved = y - _per_channel(gamma)
         y = torch.where(y > _per_channel(gamma), moved, _per_channel(slope) * moved) + _per_channel(zeta)
-    return y + x if skip else y
+    return y + x if skip and act_on == "branch" else y
 
 
 def _per_channel(values: Tensor) -> Tensor:

@@ -117,6 +117,7 @@ class _LocalMeanSign(torch.autograd.Function):
         ctx: Any,
         x: Tensor,
         shift: Tensor | None,
+        gain: Tensor | None,
         window: int,
         surrogate: str,
         detach: bool,
@@ -125,29 +126,34 @@ class _LocalMeanSign(torch.autograd.Function):
     ) -> Tensor:
         values = x.float()
         total, count = _total_and_count(values, window)
+        mean = None if gain is None else total / count
         if shift is not None:
             values = values - shift.float().view(1, -1, 1, 1)
+        if gain is not None:
+            total = total * gain.float().view(1, -1, 1, 1)
         tau = TIE_MARGIN * (count * values.abs() + total.abs())
         bits = count * values - total >= -tau
-        ctx.save_for_backward(values - total / count, count, progress)
+        ctx.save_for_backward(values - total / count, count, progress, gain, mean)
         ctx.window, ctx.surrogate, ctx.detach, ctx.normalize = window, surrogate, detach, normalize
         return pm1(bits, x.dtype)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None, None, None, None]:
-        u, count, progress = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        u, count, progress, gain, mean = ctx.saved_tensors
         if ctx.normalize == "map":
             u = u / (2 * u.abs().mean(dim=(2, 3), keepdim=True)).clamp(min=torch.finfo(u.dtype).tiny)
         through_value = grad.float() * surrogate_derivative(u, ctx.surrogate, progress)
         grad_shift = -through_value.sum(dim=(0, 2, 3)) if ctx.needs_input_grad[1] else None
+        grad_gain = -(through_value * mean).sum(dim=(0, 2, 3)) if ctx.needs_input_grad[2] else None
+        through_mean = through_value if gain is None else through_value * gain.float().view(1, -1, 1, 1)
         if ctx.detach:
             grad_x = through_value
         elif ctx.window == GLOBAL:
-            grad_x = through_value - through_value.mean(dim=(2, 3), keepdim=True)
+            grad_x = through_value - through_mean.mean(dim=(2, 3), keepdim=True)
         else:  # the box sum with zeros outside is its own transpose
-            grad_x = through_value - window_sum(through_value / count, ctx.window)[0]
-        return grad_x.to(grad.dtype), grad_shift, None, None, None, None, None
+            grad_x = through_value - window_sum(through_mean / count, ctx.window)[0]
+        return grad_x.to(grad.dtype), grad_shift, grad_gain, None, None, None, None, None
 
 
 def local_mean_sign(
@@ -155,6 +161,7 @@ def local_mean_sign(
     window: int | str = 3,
     *,
     shift: Tensor | None = None,
+    gain: Tensor | None = None,
     surrogate: str = "approx_sign",
     detach_threshold: bool = False,
     normalize: str = "none",
@@ -164,7 +171,8 @@ def local_mean_sign(
 
     .. math:: B = +1 \text{ if } A - T \ge -\tau \text{ else } -1, \quad \tau = 2^{-18} (|A| + |T|)
 
-    backward, with u = A - T and M the mean: ``dL/dA = G - M^T G``, ``G = dL/dB * g(u)``.
+    backward, with u = A - T and M the mean: ``dL/dA = G - M^T G``, ``G = dL/dB * g(u)``; with a gain,
+    M is a times the mean.
 
     The margin tau makes flat regions exact ties (+1); without it rounding decides them. Computed in float32 whatever
     the input or autocast says. NaN anywhere in a window, and a value that is itself infinite, give -1; finite values
@@ -175,6 +183,7 @@ def local_mean_sign(
         window: Odd number of pixels, or ``"global"``.
         shift: c, ``(C,)``: A - c takes the place of A in the comparison and in u, T stays the mean of A. A
             contrast that a value must have; without it the bits of a flat region with noise are the noise's signs.
+        gain: a, ``(C,)``: a T takes the place of T in the comparison and in u. 1 is the local mean, 0 a sign.
         surrogate: g; a name known to :func:`lmb_quant.ops.surrogate_derivative`.
         detach_threshold: Drops the second term of the gradient.
         normalize: ``"none"``, or ``"map"``: g is evaluated at u divided by twice its mean magnitude per map.
@@ -187,12 +196,13 @@ def local_mean_sign(
         LMBError: If an option is not allowed.
 
     Source:
-        LMB, doi 10.1109/TNNLS.2022.3212827 (abstract). Box window, margin, shift and gradient form are this
+        LMB, doi 10.1109/TNNLS.2022.3212827 (abstract). Box window, margin, shift, gain and gradient form are this
         project's choice.
     """
     return _LocalMeanSign.apply(  # type: ignore[no-untyped-call]
         x,
         shift,
+        gain,
         check_window(window),
         check_surrogate(surrogate),
         detach_threshold,

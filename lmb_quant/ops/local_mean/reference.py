@@ -28,12 +28,14 @@ def window_sum(x: Tensor, window: int) -> tuple[Tensor, Tensor]:
     return total, count
 
 
-def local_mean_sign(x: Tensor, window: int, shift: Tensor | None = None) -> Tensor:
+def local_mean_sign(x: Tensor, window: int, shift: Tensor | None = None, gain: Tensor | None = None) -> Tensor:
     """B = +1 where A - T >= -tau, tau = 2^-18 (|A| + |T|), both sides multiplied by the pixel count: no division."""
     x = x.float()
     total, count = window_sum(x, window)
     if shift is not None:  # one number per channel: A - shift takes the place of A
         x = x - shift.float().view(1, -1, 1, 1)
+    if gain is not None:  # one number per channel: gain T takes the place of T
+        total = total * gain.float().view(1, -1, 1, 1)
     scaled = count * x
     tau = TIE_MARGIN * (count * x.abs() + total.abs())
     return torch.where(scaled - total >= -tau, 1.0, -1.0)

@@ -23,7 +23,8 @@ struct Case {
     int kh = 3, kw = 3, sh = 1, sw = 1, dh = 1, dw = 1;
     int top = 1, left = 1, bottom = 1, right = 1;
     int threshold = LMBQ_THRESHOLD_LOCAL, window = 3;
-    bool shift = false;
+    bool shift = false, gain = false;
+    int act_on = LMBQ_ACT_ON_BRANCH;
     int act = LMBQ_ACT_RPRELU, slopes = 64;
     bool bias = true;
     int skip = SKIP_INPUT, threads = 1, content = NOISE;

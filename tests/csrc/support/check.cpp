@@ -60,8 +60,9 @@ void check(const Case& c, const Data& d) {
         const std::string name = std::string(lmbq_isa_name(isa)) + " " + c.text();
         std::vector<uint8_t> bits(d.y_bits.size(), 0xcc);
         const float* t = c.thresholds_given() ? d.thresholds.data() : nullptr;
-        expect(lmbq_binarize(isa, c.threshold, c.window, t, d.x.data(), bits.data(), c.n, c.h, c.w, c.I, c.threads) ==
-                       LMBQ_OK && bits == d.y_bits, "bits " + name);
+        const float* gain = c.gain ? d.gain.data() : nullptr;
+        expect(lmbq_binarize(isa, c.threshold, c.window, t, gain, d.x.data(), bits.data(), c.n, c.h, c.w, c.I,
+                             c.threads) == LMBQ_OK && bits == d.y_bits, "bits " + name);
         const Layer layer = create(c, d, isa);
         if (!layer) continue;
 

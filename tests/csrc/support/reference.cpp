@@ -53,7 +53,7 @@ struct Bits {
         return (float)(all / ((double)c.h * c.w));
     }
 
-    bool local(int n, int row, int col, int ch, float v) const {
+    bool local(int n, int row, int col, int ch, float v, float gain) const {
         const int half = c.window / 2, y0 = std::max(0, row - half), y1 = std::min(c.h - 1, row + half);
         const int x0 = std::max(0, col - half), x1 = std::min(c.w - 1, col + half);
         float sum = 0;
@@ -62,14 +62,15 @@ struct Bits {
             for (int p = y0 + 1; p <= y1; p++) column = column + x(n, p, q, ch);
             sum = q == x0 ? column : sum + column;
         }
-        return above((float)((y1 - y0 + 1) * (x1 - x0 + 1)), v, sum);
+        return above((float)((y1 - y0 + 1) * (x1 - x0 + 1)), v, sum * gain);
     }
 
     bool one(int n, int row, int col, int ch, float mean) const {
         const float raw = x(n, row, col, ch), v = c.thresholds_given() ? raw - d.thresholds[(size_t)ch] : raw;
+        const float gain = c.gain ? d.gain[(size_t)ch] : 1.0f;
         switch (c.threshold) {
-            case LMBQ_THRESHOLD_LOCAL: return local(n, row, col, ch, v);
-            case LMBQ_THRESHOLD_GLOBAL: return above(1.0f, v, mean);
+            case LMBQ_THRESHOLD_LOCAL: return local(n, row, col, ch, v, gain);
+            case LMBQ_THRESHOLD_GLOBAL: return above(1.0f, v, mean * gain);
             default: return v >= 0;
         }
     }
@@ -124,7 +125,7 @@ Data make(const Case& c) {
     d.x.resize(c.inputs());
     for (size_t i = 0; i < d.x.size(); i++) d.x[i] = value(c.content, i, c.I);
     const bool odd = c.special_parameters;
-    d.thresholds = reals((size_t)c.I, odd);
+    d.thresholds = reals((size_t)c.I, odd), d.gain = reals((size_t)c.I, odd);
     d.scale = reals(O, odd), d.bias = reals(O, odd), d.gamma = reals(O, odd), d.zeta = reals(O, odd);
     d.slope = reals((size_t)c.slopes, odd);
     d.weight.resize(rows * per);
@@ -150,8 +151,10 @@ void compute(const Case& c, Data& d) {
                 for (size_t o = 0; o < (size_t)c.O; o++, at++) {
                     float v = (float)sum_at(c, d, n, row, col, (int)o) * d.scale[o];
                     if (c.bias) v = v + d.bias[o];
+                    const bool before = c.act_on == LMBQ_ACT_ON_SUM;
+                    if (c.skip && before) v = v + d.skip[at];
                     v = activate(c, d, v, o);
-                    d.y[at] = c.skip ? v + d.skip[at] : v;
+                    d.y[at] = c.skip && !before ? v + d.skip[at] : v;
                 }
 }
 
@@ -165,9 +168,11 @@ lmbq_layer_desc Data::describe(const Case& c, int isa) const {
     s.dilation_h = c.dh, s.dilation_w = c.dw;
     s.pad_top = c.top, s.pad_left = c.left, s.pad_bottom = c.bottom, s.pad_right = c.right;
     s.threshold = c.threshold, s.window = c.window, s.act = c.act, s.slope_count = c.slopes;
+    s.act_on = c.act_on;
     s.weight_bytes = packed_weight.size(), s.weight = packed_weight.data();
     s.scale = scale.data(), s.bias = c.bias ? bias.data() : nullptr;
     s.thresholds = c.thresholds_given() ? thresholds.data() : nullptr;
+    s.gain = c.gain ? gain.data() : nullptr;
     s.slope = slope.data(), s.gamma = gamma.data(), s.zeta = zeta.data();
     return s;
 }
