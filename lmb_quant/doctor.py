@@ -4,16 +4,14 @@
 from __future__ import annotations
 
 import importlib
-import platform
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
 from lmb_quant.errors import LMBError
-from lmb_quant.machine import cpu_flags, cpu_name
+from lmb_quant.machine import cpu_flags, cpu_name, package_versions
 from lmb_quant.ops import active_kernel
 from lmb_quant.table import render
 
@@ -43,7 +41,7 @@ class Report:
 
 def examine() -> Report:
     """Looks at the machine and imports each integration once."""
-    facts = [("Python", platform.python_version()), *((name, _version(name)) for name in _PACKAGES)]
+    facts = list(package_versions(_PACKAGES).items())
     problems = []
     for host, command in _INSTALL.items():
         try:
@@ -75,13 +73,6 @@ def _kernel(problems: list[str]) -> str:
         return "not usable"
     problems += [f"kernels: {warning.message}" for warning in caught if "packed layers" in str(warning.message)]
     return kernel
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _gpus() -> list[str]:

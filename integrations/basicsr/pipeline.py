@@ -18,6 +18,7 @@ from basicsr.utils import check_resume
 from .checkpoint import last_complete, load_file, made_by
 from .compat import record_fix
 from .progress import ProgressLogger
+from .run_record import record_run
 from .stream import SeededDataset, StreamSampler
 
 _build_dataset = basicsr.train.build_dataset
@@ -90,6 +91,8 @@ class _Run:
         sampler.begin(batch=batch, batches=batches, seed=opt["manual_seed"], first=first)
         if state is not None:
             state["epoch"] = first // batches
+        if opt["rank"] == 0:
+            record_run(opt["path"]["experiments_root"], first)
         return (
             loader,
             sampler,

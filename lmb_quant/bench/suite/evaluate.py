@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,38 +14,37 @@ from PIL import Image
 from lmb_quant.integrations.basicsr.images import Pixels, crop_to_multiple, find_images, read_image, reduce_image
 from lmb_quant.integrations.basicsr.metrics import psnr_y, ssim_y
 
-from .data import ImageSet
+Enlarger = Callable[[Pixels], Pixels]
+"""Enlarges a BGR image ``(H, W, 3)``, uint8, to ``(upscale H, upscale W, 3)``."""
 
 PICTURES = 3
 """Upscaled images of each test set that are kept for the report, and the HR ones beside them."""
 
 
-def evaluate(
-    upscaled: Callable[[Pixels], Pixels], sets: Sequence[ImageSet], upscale: int, pictures: Path
-) -> dict[str, Any]:
+def evaluate(upscaled: Enlarger, sets: Mapping[str, str], upscale: int, pictures: Path | None = None) -> dict[str, Any]:
     """Evaluates by the field's protocol: Y of the 8-bit image, ``upscale`` border pixels cropped.
 
     Args:
-        upscaled: Enlarges a BGR image ``(H, W, 3)``, uint8, to ``(upscale H, upscale W, 3)``.
-        sets: Test sets.
+        upscaled: The network, or what else enlarges.
+        sets: Name and folder of each test set.
         upscale: SR factor.
-        pictures: Folder for the images that are kept, made as it is needed.
+        pictures: Folder for the images that are kept, made as it is needed; None keeps none.
 
     Returns:
         For each set: mean ``psnr`` in dB, mean ``ssim``, and both for each image under ``images``.
     """
     scores: dict[str, Any] = {}
-    for images in sets:
+    for name, folder in sets.items():
         figures: dict[str, dict[str, float]] = {}
-        for i, path in enumerate(find_images(images.folder)):
+        for i, path in enumerate(find_images(folder)):
             hr = crop_to_multiple(read_image(path), upscale)
             output = upscaled(reduce_image(hr, upscale))
             figures[path.stem] = {"psnr": psnr_y(output, hr, upscale), "ssim": ssim_y(output, hr, upscale)}
-            if i < PICTURES:
-                _save(output, pictures / images.name / f"{path.stem}.png")
-                _save(hr, pictures / images.name / f"{path.stem}.hr.png")
+            if pictures is not None and i < PICTURES:
+                _save(output, pictures / name / f"{path.stem}.png")
+                _save(hr, pictures / name / f"{path.stem}.hr.png")
         means = {key: statistics.mean(figure[key] for figure in figures.values()) for key in ("psnr", "ssim")}
-        scores[images.name] = {**means, "images": figures}
+        scores[name] = {**means, "images": figures}
     return scores
 
 

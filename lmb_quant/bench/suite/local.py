@@ -11,9 +11,10 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 import torch
 
+from lmb_quant.machine import cores
+
 from .cell_process import Outcome, run_cell
 from .cells import Cell
-from .environment import cores
 from .store import Store
 
 Ended = tuple[Cell, Outcome]

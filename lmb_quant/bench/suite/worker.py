@@ -27,9 +27,10 @@ from lmb_quant.integrations.basicsr.images import Pixels
 from lmb_quant.integrations.basicsr.metrics import enlarge_image, run_network
 from lmb_quant.integrations.basicsr.metrics_log import read_validations
 from lmb_quant.integrations.basicsr.train import main as train
+from lmb_quant.machine import machine
 
 from .cells import Cell
-from .environment import machine, versions
+from .environment import versions
 from .evaluate import evaluate
 from .figures import count, count_host_form
 from .hosts import UnsupportedError
@@ -62,9 +63,10 @@ def do_cell(cell: Cell, store: Store) -> int:
 
 def _result(cell: Cell, store: Store) -> dict[str, Any]:
     pictures = store.pictures(cell)
+    sets = {images.name: images.folder for images in cell.test}
     if cell.network_g is None:
         trained: dict[str, Any] = {}
-        scores = evaluate(lambda image: enlarge_image(image, cell.upscale), cell.test, cell.upscale, pictures)
+        scores = evaluate(lambda image: enlarge_image(image, cell.upscale), sets, cell.upscale, pictures)
     else:
         network, trained = _train(cell, store.work(cell))
         try:
@@ -75,7 +77,7 @@ def _result(cell: Cell, store: Store) -> dict[str, Any]:
         def upscaled(image: Pixels) -> Pixels:
             return run_network(network, image)
 
-        scores = evaluate(upscaled, cell.test, cell.upscale, pictures)
+        scores = evaluate(upscaled, sets, cell.upscale, pictures)
     return {**_head(cell), "scores": scores, **trained, **_tail()}
 
 

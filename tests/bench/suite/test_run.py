@@ -98,7 +98,9 @@ def test_scores_are_those_of_the_trained_network(suite, job, tmp_path):
     cell = done.selected[0]
     net = LMBSRResNet(num_feat=8, num_block=1, upscale=2, recipe="sign")
     load_weights(net, done.store.work(cell) / "experiments" / "cell" / "models" / "net_g_latest.pth")
-    scores = evaluate(lambda image: run_network(net, image), cell.test, 2, tmp_path / "pictures")
+    scores = evaluate(
+        lambda image: run_network(net, image), {s.name: s.folder for s in cell.test}, 2, tmp_path / "pictures"
+    )
     assert done.store.result(cell)["scores"] == scores
 
 

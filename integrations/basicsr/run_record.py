@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""runs.jsonl: when, with what and on what a training was begun and continued, one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lmb_quant.machine import machine, package_versions, source_commit
+
+from .checkpoint import write_atomically
+
+FILE_NAME = "runs.jsonl"
+_PACKAGES = ("lmb-quant", "torch", "basicsr", "numpy")
+
+
+def read_runs(folder: str | Path) -> list[dict[str, Any]]:
+    """Reads the record of a training.
+
+    Args:
+        folder: ``experiments/<name>``.
+
+    Returns:
+        For each start: ``iter`` that it went on from, ``started`` (UTC), ``commit`` of lmb-quant's checkout or null,
+        ``versions``, ``machine``, ``threads``.
+    """
+    path = Path(folder) / FILE_NAME
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def record_run(folder: str | Path, first: int) -> None:
+    """Adds this process to the record; ``first`` is the iteration that it goes on from.
+
+    Raises:
+        LMBError: If the file cannot be written.
+    """
+    entry = {
+        "iter": first,
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "commit": source_commit(),
+        "versions": package_versions(_PACKAGES),
+        "machine": machine(),
+        "threads": torch.get_num_threads(),
+    }
+    text = "".join(f"{json.dumps(run)}\n" for run in [*read_runs(folder), entry])
+    write_atomically(Path(folder) / FILE_NAME, text.encode())
