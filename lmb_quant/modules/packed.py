@@ -121,9 +121,9 @@ class PackedConfig:
 class PackedBinaryConv2d(nn.Module):
     """A binary convolution with packed weights and all that surrounds it, in one operator; inference only.
 
-    ``y = act(scale * conv(B, W) + bias) [+ x]``, or ``act(... + x)``, the norm folded into scale and bias. All state is in buffers, their
-    layout is docs/bit_layout.md. ``.half()`` and the like leave the float buffers in float32. Equal to the training
-    form in eval mode: identical bits, values to float32 rounding.
+    ``y = act(scale * conv(B, W) + bias) [+ x]``, or ``act(... + x)``, the norm folded into scale and bias. All state
+    is in buffers, their layout is docs/bit_layout.md. ``.half()`` and the like leave the float buffers in float32.
+    Equal to the training form in eval mode: identical bits, values to float32 rounding.
 
     Args:
         config: The layer; buffers hold zeros until they are loaded.

@@ -201,8 +201,9 @@ def test_what_has_no_packed_form_is_refused():
     "bad",
     [
         {"in_channels": 0}, {"out_channels": 1 << 20}, {"kernel_size": (3,)}, {"stride": (0, 1)}, {"padding": (1, 1)},
-        {"groups": 3}, {"bias": 1}, {"threshold": "loc"}, {"window": 3}, {"shift": True}, {"gain": True}, {"act": "gelu"},
-        {"act_on": "inner_sum"}, {"slopes": 4}, {"act": "rprelu"}, {"dilation": (True, 1)}, {"padding": [0, 0, 0, 0]},
+        {"groups": 3}, {"bias": 1}, {"threshold": "loc"}, {"window": 3}, {"shift": True}, {"gain": True},
+        {"act": "gelu"}, {"act_on": "inner_sum"}, {"slopes": 4}, {"act": "rprelu"}, {"dilation": (True, 1)},
+        {"padding": [0, 0, 0, 0]},
     ],
     ids=str,
 )  # fmt: skip

@@ -149,7 +149,8 @@ def test_what_does_not_pack_is_refused_by_name(changes, message):
 
 
 def test_an_act_on_the_sum_packs():
-    for changes in ({"act": "rprelu", "skip": True}, {"act": "prelu"}, {"act": "identity", "skip": True}, {"skip": True}):
+    act = {"act": "rprelu", "skip": True}
+    for changes in (act, {"act": "prelu"}, {"act": "identity", "skip": True}, {"skip": True}):
         layer = BinaryConv2d.from_float(conv(4, 4), config(act_on="sum", **changes)).eval()
         x = image(1, 4, 6, 5)
         with torch.no_grad():

@@ -34,8 +34,8 @@ __all__ = [
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _REST = (
     ", Tensor weight_packed, Tensor weight_scale, Tensor? bias, Tensor? shift, Tensor? gain, Tensor? slope, "
-    "Tensor? gamma, Tensor? zeta, int[] kernel_size, int[] stride, int[] padding, int[] dilation, int groups, str threshold, "
-    "int window, str act, str act_on, bool skip"
+    "Tensor? gamma, Tensor? zeta, int[] kernel_size, int[] stride, int[] padding, int[] dilation, int groups, "
+    "str threshold, int window, str act, str act_on, bool skip"
 )
 
 
