@@ -63,8 +63,17 @@ class Body(nn.Sequential):
 class LightTail(nn.Sequential):
     """One convolution to the HR image's pixels, and PixelShuffle: all work at LR size."""
 
+    kernel_size = 3
+
     def __init__(self, num_feat: int, num_out_ch: int, upscale: int) -> None:
-        super().__init__(nn.Conv2d(num_feat, num_out_ch * upscale**2, 3, padding=1), nn.PixelShuffle(upscale))
+        k = self.kernel_size
+        super().__init__(nn.Conv2d(num_feat, num_out_ch * upscale**2, k, padding=k // 2), nn.PixelShuffle(upscale))
+
+
+class PointwiseTail(LightTail):
+    """The same with a 1 x 1 convolution, a ninth of the work."""
+
+    kernel_size = 1
 
 
 class ClassicTail(nn.Sequential):
@@ -82,7 +91,7 @@ class ClassicTail(nn.Sequential):
         super().__init__(*layers, nn.Conv2d(num_feat, num_out_ch, 3, padding=1))
 
 
-TAILS = {"light": LightTail, "classic": ClassicTail}
+TAILS = {"light": LightTail, "pointwise": PointwiseTail, "classic": ClassicTail}
 
 
 class LMBSRResNet(nn.Module):
@@ -94,8 +103,8 @@ class LMBSRResNet(nn.Module):
         num_feat: Channels of the body.
         num_block: Residual blocks, two convolutions each.
         upscale: SR factor: 2, 3 or 4.
-        tail: ``"light"`` (one convolution and PixelShuffle) or ``"classic"`` (MSRResNet's, whose float work at HR size
-            exceeds that of a binary body).
+        tail: ``"light"`` (one convolution and PixelShuffle), ``"pointwise"`` (the same, 1 x 1) or ``"classic"``
+            (MSRResNet's, whose float work at HR size exceeds that of a binary body).
         recipe: What :func:`lmb_quant.binarize` takes; ``None`` is the float network.
         img_range: The network works on pixel values times this; larger values make more activations fall outside the
             support of a surrogate gradient.

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """lmb_quant/archs: LMBSRResNet and LMBVDSR, float and binary."""
 
+import functools
+
 import pytest
 import torch
 from helpers import binary, recipe
@@ -23,7 +25,9 @@ def vdsr(**options):
 @pytest.mark.parametrize("name", [None, "lmb", "lmb-k5", "sign", "rsign"], ids=str)
 @pytest.mark.parametrize("upscale", [2, 3, 4])
 @pytest.mark.parametrize(
-    "make", [srresnet, lambda **o: srresnet(tail="classic", **o), vdsr], ids=["light", "classic", "vdsr"]
+    "make",
+    [srresnet, *(functools.partial(srresnet, tail=tail) for tail in ("pointwise", "classic")), vdsr],
+    ids=["light", "pointwise", "classic", "vdsr"],
 )
 def test_size_and_gradients(make, upscale, name):
     net = make(upscale=upscale, recipe=name)
@@ -60,7 +64,7 @@ def test_starts_as_the_enlarged_image(make, mode, name):
 
 def test_which_layers_are_binary():
     assert binary(srresnet()) == ["body.0.conv1", "body.0.conv2", "body.1.conv1", "body.1.conv2"]
-    assert binary(srresnet(tail="classic"))[:4] == binary(srresnet())
+    assert binary(srresnet(tail="classic"))[:4] == binary(srresnet(tail="pointwise")) == binary(srresnet())
     assert binary(vdsr()) == ["body.0", "body.1", "body.2"]
     assert binary(srresnet(recipe=None)) == binary(vdsr(recipe=None)) == []
 
@@ -106,8 +110,9 @@ def test_float_act_is_used_where_the_unit_has_none():
 
 
 def test_light_tail_costs_less_than_the_binary_body_saves():
-    light, classic = (summary(srresnet(tail=tail, num_feat=64, upscale=4)).ops for tail in ("light", "classic"))
-    assert light < classic / 5
+    tails = ("pointwise", "light", "classic")
+    pointwise, light, classic = (summary(srresnet(tail=tail, num_feat=64, upscale=4)).ops for tail in tails)
+    assert pointwise < light < classic / 5
 
 
 def test_recipe_as_dict_and_path(tmp_path):
@@ -138,7 +143,8 @@ def test_bad_arguments(make, options, message):
 
 
 def test_bad_arguments_of_one():
-    with pytest.raises(LMBError, match=r"unknown tail 'lite'\. Did you mean 'light'\? Allowed: classic, light"):
+    allowed = "classic, light, pointwise"
+    with pytest.raises(LMBError, match=rf"unknown tail 'lite'\. Did you mean 'light'\? Allowed: {allowed}"):
         srresnet(tail="lite")
     with pytest.raises(LMBError, match=r"num_block: 0 is not allowed"):
         srresnet(num_block=0)
