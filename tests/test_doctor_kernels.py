@@ -2,8 +2,7 @@
 """lmb_quant/doctor: what it says about the kernels."""
 
 from lmb_quant import doctor
-from lmb_quant.ops import active_kernel
-from lmb_quant.ops.binary_conv2d import _library
+from lmb_quant.ops import _library, active_kernel
 
 
 def test_doctor_shows_the_active_kernel():

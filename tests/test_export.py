@@ -42,7 +42,7 @@ def test_an_exported_network_is_saved_loaded_and_runs_at_other_sizes(name, tmp_p
     packed, program = exported(name)
     torch.export.save(program, tmp_path / "net.pt2")
     loaded, x = torch.export.load(tmp_path / "net.pt2").module(), torch.rand(1, 3, 20, 9)
-    assert torch.equal(loaded(x), packed(x))
+    torch.testing.assert_close(loaded(x), packed(x), rtol=0, atol=1e-6)  # the last addition rounds its own way
     kept = program.run_decompositions({}).graph_module.code
     assert "lmb_quant" in kept, "the operator was decomposed"
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from lmb_quant.errors import LMBError, unknown_name
-from lmb_quant.ops.enlarge import enlarge
+from lmb_quant.modules import packed_convs
+from lmb_quant.ops.enlarge import enlarge, enlarge_with_detail
 from lmb_quant.rewrite import RecipeLike
 
 from ._blocks import (
@@ -166,6 +167,9 @@ class LMBSRResNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Enlarges ``(N, num_in_ch, H, W)``, values about [0, 1], to ``(N, num_out_ch, upscale H, upscale W)``."""
         feat = self.act(self.conv_first((x - 0.5) * self.img_range))
-        detail = self.tail(self.body(feat, overwrite=True))
+        feat = self.body(feat, overwrite=True)
+        if isinstance(self.tail, LightTail) and next(packed_convs(self.body), None) is not None:
+            return enlarge_with_detail(x, self.tail[0](feat), self.upscale, 1 / self.img_range)
+        detail = self.tail(feat)
         del feat  # before the HR image needs its memory
         return enlarge(x, self.upscale, "bilinear").add_(detail, alpha=1 / self.img_range)

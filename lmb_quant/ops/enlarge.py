@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bilinear and bicubic enlargement by a whole factor, the same at every position."""
+"""Bilinear and bicubic enlargement by a whole factor, the same at every position; and with detail added."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lmb_quant.errors import LMBError
+
+from ._library import find
+
 _REACH = 2  # pixels that a bicubic enlargement looks at on each side
 _A = -0.75  # of the cubic, as in PyTorch
 
@@ -17,7 +21,8 @@ def enlarge(x: Tensor, upscale: int, mode: str) -> Tensor:
     """Enlarges as ``F.interpolate`` with ``align_corners=False``; an image's part enlarges as in the image, to the bit.
 
     In float32, PyTorch's weights depend on the position where ``1 / upscale`` is no binary fraction: by rounding, but
-    that decides bits, so that a tile would not give what the whole image gives. Here they do not.
+    that decides bits, so that a tile would not give what the whole image gives. Here they do not. With several threads
+    bilinear results at factors 2 and 4 may still differ in the last bit.
 
     Args:
         x: ``(N, C, H, W)``, floating point.
@@ -40,6 +45,44 @@ def enlarge(x: Tensor, upscale: int, mode: str) -> Tensor:
         phases = [_sum([w * padded.narrow(dim, i, size) for i, w in enumerate(row) if w]) for row in rows]
         x = torch.stack(phases, dim + 1).flatten(dim, dim + 1)
     return x
+
+
+def enlarge_with_detail(x: Tensor, detail: Tensor, upscale: int, alpha: float) -> Tensor:
+    """The bilinear enlargement of ``x`` plus ``alpha`` times the pixel shuffle of ``detail``, for inference.
+
+    In one sweep by the engine where it can: float32 on the CPU, nothing compiled or exported; else by PyTorch. Both
+    equal ``enlarge(x, upscale, "bilinear") + alpha * F.pixel_shuffle(detail, upscale)`` to float32 rounding.
+
+    Args:
+        x: ``(N, C, H, W)``, floating point.
+        detail: ``(N, C upscale^2, H, W)``, dtype of ``x``; best channels-last.
+        upscale: Whole factor, at least 1.
+        alpha: Finite.
+
+    Returns:
+        ``(N, C, upscale H, upscale W)``, dtype of ``x``. Without gradient where the engine made it.
+    """
+    fits = x.dtype == detail.dtype == torch.float32 and x.is_cpu and detail.is_cpu and upscale in (2, 3, 4)
+    if fits and x.numel() and not torch.compiler.is_compiling() and find()[0] is not None:
+        return torch.ops.lmb_quant.enlarge_with_detail(x, detail, upscale, alpha)
+    return enlarge(x, upscale, "bilinear").add_(F.pixel_shuffle(detail, upscale), alpha=alpha)
+
+
+@torch.library.custom_op("lmb_quant::enlarge_with_detail", mutates_args=())
+def _by_engine(x: Tensor, detail: Tensor, upscale: int, alpha: float) -> Tensor:
+    library = find()[0]
+    assert library is not None
+    n, c, height, width = x.shape
+    if detail.shape != (n, c * upscale**2, height, width):
+        raise LMBError(
+            f"detail: shape {tuple(detail.shape)} is not allowed. Allowed: ({n}, {c * upscale**2}, H, W) of x."
+        )
+    out = torch.empty((n, c, upscale * height, upscale * width))
+    image, places = x.contiguous(), detail.contiguous(memory_format=torch.channels_last)
+    sizes, threads = (n, c, height, width, upscale), torch.get_num_threads()
+    status = library.c.lmbq_enlarge(image.data_ptr(), places.data_ptr(), out.data_ptr(), *sizes, alpha, threads)
+    library.check(status, "enlargement")
+    return out
 
 
 def _sum(parts: list[Tensor]) -> Tensor:

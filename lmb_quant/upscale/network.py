@@ -174,6 +174,8 @@ class _Recorder(TorchDispatchMode):
         elif "upsample_" in name:
             support = next((pixels for word, pixels in _SUPPORT.items() if word in name), 1)
             self.note(args[0], support * max(1.0, args[0].shape[-2] / result.shape[-2]))
+        elif name == "enlarge_with_detail":
+            self.note(args[0], _SUPPORT["bilinear"])
         elif name in ("reflection_pad2d", "replication_pad2d"):  # before an enlargement or convolution of own making
             self.note(args[0], max(args[1]))
         if isinstance(result, Tensor):

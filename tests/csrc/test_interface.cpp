@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the C interface refuses, and how the instruction set is chosen.
+#include <algorithm>
 #include <climits>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
@@ -98,6 +100,53 @@ void calls() {
     expect(binarize(LMBQ_ISA_PORTABLE, LMBQ_THRESHOLD_NONE, 1, 0) == LMBQ_INVALID, "binarize refuses no channels");
 }
 
+// The definition, one output at a time.
+float enlarged(const std::vector<float>& image, int h, int w, int upscale, size_t plane, int y, int x) {
+    auto taps = [&](int at, int size, int (&index)[2], float (&weight)[2]) {
+        const float f = ((float)(at % upscale) + 0.5f) / (float)upscale - 0.5f;
+        index[0] = at / upscale, index[1] = std::min(std::max(at / upscale + (f < 0 ? -1 : 1), 0), size - 1);
+        weight[1] = std::fabs(f), weight[0] = 1 - weight[1];
+    };
+    int rows[2], columns[2];
+    float down[2], across[2], sum = 0;
+    taps(y, h, rows, down), taps(x, w, columns, across);
+    for (int i = 0; i < 2; i++)
+        for (int j = 0; j < 2; j++)
+            sum += down[i] * across[j] * image[(plane * (size_t)h + (size_t)rows[i]) * (size_t)w + (size_t)columns[j]];
+    return sum;
+}
+
+void enlarging() {
+    for (int upscale : {2, 3, 4})
+        for (int size : {1, 2, 9}) {
+            const int n = 2, c = 3, h = size, w = size + 1, r = upscale, area = r * r;
+            std::vector<float> image((size_t)(n * c * h * w)), detail(image.size() * (size_t)area), out(detail.size());
+            for (float& v : image) v = real();
+            for (float& v : detail) v = real();
+            std::vector<float> other(out.size());
+            auto run = [&](float* to, int threads) {
+                return lmbq_enlarge(image.data(), detail.data(), to, n, c, h, w, r, 0.25f, threads);
+            };
+            expect(run(out.data(), 1) == LMBQ_OK, "enlarge runs");
+            size_t bad = 0, at = 0;
+            for (int plane = 0; plane < n * c; plane++)
+                for (int y = 0; y < h * r; y++)
+                    for (int x = 0; x < w * r; x++, at++) {
+                        const size_t pixel = ((size_t)(plane / c) * h + (size_t)(y / r)) * (size_t)w + (size_t)(x / r);
+                        const size_t channel = (size_t)(plane % c * area + y % r * r + x % r);
+                        const float wanted = enlarged(image, h, w, r, (size_t)plane, y, x) +
+                                             0.25f * detail[pixel * (size_t)(c * area) + channel];
+                        bad += !(std::fabs(out[at] - wanted) <= 1e-5f);
+                    }
+            expect(bad == 0, "enlarge: " + std::to_string(bad) + " values are wrong at upscale " + std::to_string(r));
+            expect(run(other.data(), 3) == LMBQ_OK && other == out, "enlarge: any number of threads");
+        }
+    float one = 0, many[16];
+    expect(lmbq_enlarge(&one, many, many, 1, 1, 1, 1, 5, 1.0f, 1) == LMBQ_INVALID, "enlarge refuses upscale 5");
+    expect(lmbq_enlarge(&one, many, many, 1, 0, 1, 1, 4, 1.0f, 1) == LMBQ_INVALID, "enlarge refuses no channels");
+    expect(lmbq_enlarge(&one, nullptr, many, 1, 1, 1, 1, 4, 1.0f, 1) == LMBQ_INVALID, "enlarge needs detail");
+}
+
 void instruction_sets() {
     for (int isa : isas()) {
         setenv("LMB_QUANT_ISA", lmbq_isa_name(isa), 1);
@@ -120,6 +169,7 @@ void instruction_sets() {
 int main() {
     descriptions();
     calls();
+    enlarging();
     instruction_sets();
     return report("interface");
 }

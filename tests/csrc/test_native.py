@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lmb_quant.ops.binary_conv2d._library import find
+from lmb_quant.ops._library import find
 
 ROOT = Path(__file__).parents[2]
 

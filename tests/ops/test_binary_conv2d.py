@@ -297,7 +297,7 @@ def test_environment_switches():
 def test_without_the_library_there_is_one_warning():
     code = """
 import warnings
-from lmb_quant.ops.binary_conv2d import _library
+from lmb_quant.ops import _library
 _library._candidates = lambda: []
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")

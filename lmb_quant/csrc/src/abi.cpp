@@ -5,6 +5,7 @@
 #include <new>
 #include <string>
 
+#include "enlarge.hpp"
 #include "error.hpp"
 #include "run.hpp"
 #include "workspace.hpp"
@@ -96,6 +97,17 @@ lmbq_status lmbq_binarize(int isa, int threshold, int window, const float* thres
         lmbq::require(c >= 1 && c <= 1 << 16, "c must be in 1..65536");
         th.set(thresholds, gain, (int)c);
         lmbq::run_binarize(*lmbq::find_isa(lmbq::select_isa(isa)), th, x, bits, n, h, w, c, threads);
+    });
+}
+
+lmbq_status lmbq_enlarge(const float* image, const float* detail, float* out, int64_t n, int64_t c, int64_t h,
+                         int64_t w, int upscale, float alpha, int threads) {
+    return guarded([&] {
+        lmbq::require(image && detail && out, "image, detail and out must be given");
+        lmbq::require(n >= 1 && n <= 1 << 20 && c >= 1 && c <= 1 << 12 && h >= 1 && h <= 1 << 22 && w >= 1 && w <= 1 << 22,
+                      "a size is out of range");
+        lmbq::require(upscale >= 2 && upscale <= 4, "upscale must be 2, 3 or 4");
+        lmbq::enlarge({image, detail, out, (int)n, (int)c, (int)h, (int)w, upscale, alpha}, threads);
     });
 }
 

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from lmb_quant.errors import LMBError, unknown_name
+from lmb_quant.ops._library import active_kernel, find
 from lmb_quant.ops.threshold import check_threshold
 
 from . import reference
 from ._engine import ACT_ON, ACTS, LayerArguments, forget, layer_of
-from ._library import active_kernel, find
 
 __all__ = [
     "ACTS",

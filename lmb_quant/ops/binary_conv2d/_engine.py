@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from lmb_quant.ops._library import LayerDescription, Library
 from lmb_quant.ops.threshold import THRESHOLDS
-
-from ._library import LayerDescription, Library
 
 ACTS = {"none": 0, "relu": 1, "prelu": 3, "rprelu": 4}
 ACT_ON = ("branch", "sum")

@@ -50,6 +50,7 @@ class Library:
         c.lmbq_layer_kernel.argtypes = [_Pointer]
         c.lmbq_layer_destroy.argtypes = [_Pointer]
         c.lmbq_layer_destroy.restype = None
+        c.lmbq_enlarge.argtypes = [*[_Pointer] * 3, *[_Long] * 4, ctypes.c_int, ctypes.c_float, ctypes.c_int]
         c.lmbq_layer_run.argtypes = [_Pointer, _Pointer, _Pointer, _Pointer, _Long, _Long, _Long, ctypes.c_int]
 
     def check(self, status: int, where: str) -> None:
@@ -73,7 +74,7 @@ class Library:
 
 
 def _candidates() -> list[Path]:
-    package = Path(__file__).parents[2]  # an editable install has the library in site-packages, the sources elsewhere
+    package = Path(__file__).parents[1]  # an editable install has the library in site-packages, the sources elsewhere
     folders = dict.fromkeys([package, *(Path(entry) / "lmb_quant" for entry in sys.path if entry)])
     return [folder / name for folder in folders for name in _NAMES]
 
