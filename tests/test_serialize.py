@@ -16,7 +16,7 @@ from torch import nn
 import lmb_quant as lmb
 from lmb_quant import LMBError, Recipe
 from lmb_quant.archs import LMBVDSR, LMBSRResNet
-from lmb_quant.packed_file import TensorCodec, checksum, register_codec
+from lmb_quant.packed_file import TensorCodec, checksum, codecs, register_codec
 
 ARCHS = {
     "light": lambda: LMBSRResNet(num_feat=12, num_block=2, upscale=2),
@@ -421,7 +421,9 @@ def test_half_precision_outside_the_packed_layers(path, tmp_path):
     assert loaded.body[0].conv1.weight_scale.dtype == torch.float32
 
 
-def test_a_codec_name_is_taken_once():
+def test_a_codec_name_is_taken_once(monkeypatch):
+    monkeypatch.setattr(codecs, "_codecs", {})
+
     class Codec(TensorCodec):
         name = "none.Words"
         stores = split = parts = join = None
