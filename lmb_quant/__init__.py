@@ -10,6 +10,7 @@ from .report import summary as summary
 from .rewrite import binarize as binarize
 from .rewrite import plan as plan
 from .rewrite import recipe_of as recipe_of
+from .serialize import from_pretrained as from_pretrained
 from .serialize import load as load
 from .serialize import save as save
 from .upscale import upscale as upscale

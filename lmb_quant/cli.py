@@ -7,7 +7,6 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from lmb_quant.errors import LMBError
+from lmb_quant.zoo import DEFAULT
 
 if TYPE_CHECKING:
     from torch import nn
@@ -109,7 +109,9 @@ def doctor() -> None:
 def upscale(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Images, and folders of images.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="A file for one image, else a folder.")],
-    model: Annotated[str, typer.Option(help="File of lmb_quant.save(), or the name of a shipped network.")],
+    model: Annotated[
+        str, typer.Option(help="A name that lmb-quant zoo lists, or a file of lmb_quant.save().")
+    ] = DEFAULT,
     tile: Annotated[int | None, typer.Option(min=1, help="Side of a tile, LR pixels; default: about 2 GiB.")] = None,
     overlap: Annotated[int | None, typer.Option(min=0, help="Around a tile, LR pixels; default: exact.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
@@ -125,14 +127,39 @@ def upscale(
 
 
 @app.command()
+def zoo(name: Annotated[str | None, typer.Argument(help="Show this network's model card.")] = None) -> None:
+    """List the trained networks that come with the package, or show the model card of one."""
+    from lmb_quant.table import render
+    from lmb_quant.zoo import card_text, network_names, parse_card
+
+    if name is not None:
+        _say(card_text(name).rstrip())
+        return
+    cards = [parse_card(card_text(known), known) for known in network_names()]
+    sets = sorted({test for card in cards for test in card.scores})
+    rows = [
+        (
+            card.name,
+            f"x{card.upscale}",
+            card.recipe,
+            f"{card.bytes / 1e3:.0f}",
+            *(f"{card.scores[test].psnr:.2f}" if test in card.scores else "" for test in sets),
+        )
+        for card in cards
+    ]
+    columns = ("network", "upscale", "recipe", "KB", *(f"{test}, dB" for test in sets))
+    _say(render("PSNR on Y; lmb-quant zoo NETWORK shows its model card", columns, rows, right=range(3, len(columns))))
+
+
+@app.command()
 def demo(
     folder: Annotated[Path, typer.Option(file_okay=False, help="Where photographs, runs and the picture go.")] = Path(
         "lmb-demo"
     ),
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each method; the table shows mean and spread.")] = 1,
-    steps: Annotated[int | None, typer.Option(min=10, help="Training steps of each run.")] = None,
+    steps: Annotated[int | None, typer.Option(min=0, help="Training steps of each run; 0 trains nothing.")] = None,
 ) -> None:
-    """Train a small network with LMB and with plain sign on real photographs, and compare: about four minutes."""
+    """Enlarge photographs by a trained network; then train LMB and plain sign, and compare: about four minutes."""
     from lmb_quant.demo import STEPS, run_demo
 
     run_demo(folder, seeds=seeds, steps=STEPS if steps is None else steps)
@@ -255,7 +282,7 @@ def _figures(output: Path | None) -> Iterator[tuple[Callable[[str], None], Calla
 
 @bench.command("run")
 def bench_run(
-    suite: Annotated[str, typer.Argument(help="Name of a shipped suite (smoke, quick, full), or a YAML file.")],
+    suite: Annotated[str, typer.Argument(help="Name of a shipped suite (quick, front, full, ...), or a YAML file.")],
     data: Annotated[Path | None, typer.Option(help="Images: DIR with train/<set> and test/<set>.")] = None,
     only: Annotated[str | None, typer.Option(help="Glob for cells: 'lmb*', or 'NETWORK/sign/x4/seed0'.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List cells, estimate the time, train nothing.")] = False,
@@ -284,6 +311,34 @@ def bench_run(
     raise typer.Exit(run(job, console, scheduler=run_on_ray(ray), latency=latency))
 
 
+@bench.command("card")
+def bench_card(
+    experiment: Annotated[Path, typer.Argument(help="experiments/NAME of a finished training.")],
+    name: Annotated[str, typer.Option(help="Name of the network and of its files.")],
+    description: Annotated[str, typer.Option(help="The network in a sentence.")],
+    test: Annotated[list[Path], typer.Option(help="Folder of HR images, a test set; again for more.")],
+    licence: Annotated[str, typer.Option(help="What the training images may be used for, and their origin.")],
+    weakness: Annotated[list[str] | None, typer.Option(help="What is known to be weak; again for more.")] = None,
+    output: Annotated[Path, typer.Option(help="Folder for NAME.safetensors and NAME.md.")] = Path(),
+    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
+) -> None:
+    """Pack a trained network, evaluate the packed file on test sets, and write its model card."""
+    from lmb_quant.bench.card import make_card  # the host is heavy and optional
+
+    card = make_card(
+        experiment,
+        name=name,
+        description=description,
+        tests=test,
+        data_licence=licence,
+        weaknesses=weakness or [],
+        output=output,
+        force=force,
+    )
+    scores = ", ".join(f"{dataset} {score.psnr:.2f} dB" for dataset, score in card.scores.items())
+    _say(f"{output / name}.safetensors: {card.bytes:,} bytes; {scores}")
+
+
 @bench.command("report")
 def bench_report(
     folder: Annotated[Path, typer.Argument(help="Folder of results.")] = Path("lmb-bench"),
@@ -297,18 +352,16 @@ def bench_report(
 
 
 def _network(name_or_file: str) -> nn.Module:
-    """A packed network by the name under which it is shipped, or by its file."""
-    from lmb_quant.serialize import load
+    """A packed network by the name under which it comes with the package, or by its file."""
+    from lmb_quant.serialize import from_pretrained, load
+    from lmb_quant.zoo import network_names
 
-    zoo = files("lmb_quant").joinpath("zoo")
-    shipped = {Path(f.name).stem: f for f in (zoo.iterdir() if zoo.is_dir() else ()) if f.name.endswith(".safetensors")}
-    if name_or_file in shipped:
-        with as_file(shipped[name_or_file]) as path:
-            return load(path)
+    if name_or_file in network_names():
+        return from_pretrained(name_or_file)
     if not Path(name_or_file).is_file():
-        names = ", ".join(sorted(shipped)) or "none is shipped"
         raise LMBError(
-            f"--model: {name_or_file!r} is no file. Allowed: a file of lmb_quant.save(), or a name: {names}."
+            f"--model: {name_or_file!r} is no file. Allowed: a file of lmb_quant.save(), or a name: "
+            f"{', '.join(network_names())}."
         )
     return load(name_or_file)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""save() and load(): packed networks as safetensors files; docs/bit_layout.md is the specification."""
+"""save(), load() and from_pretrained(): packed networks as safetensors files; docs/bit_layout.md specifies them."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ from lmb_quant.packed_file import (
 )
 from lmb_quant.recipe import Recipe
 from lmb_quant.rewrite import recipe_of, remember_recipe
+from lmb_quant.zoo import network_file
 
 _MAX_HEADER = 16 << 20
 
@@ -114,6 +115,19 @@ def load(path: str | Path, model: nn.Module | None = None) -> nn.Module:
         raise LMBError(f"{path}: its header is damaged: it is nested too deeply.") from None
     except LMBError as error:
         raise type(error)(f"{path}: {error}") from None
+
+
+def from_pretrained(name: str) -> nn.Module:
+    """Loads a trained network that comes with the package, as :func:`load` does.
+
+    Args:
+        name: One of :func:`lmb_quant.zoo.network_names`, which ``lmb-quant zoo`` lists.
+
+    Raises:
+        LMBError: If there is no network of that name; the message names the nearest one.
+    """
+    with network_file(name) as path:
+        return load(path)
 
 
 def _plain(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Encoded]]:

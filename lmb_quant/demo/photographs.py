@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo's photographs, and what a method makes of those that are held out."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from lmb_quant.integrations.basicsr.images import Pixels, crop_to_multiple, read_image, reduce_image
+from lmb_quant.integrations.basicsr.metrics import psnr_y, ssim_y
+
+# Photographs that scikit-image ships: NASA's, and others in the public domain or under CC0 (its data/README.txt).
+TRAINING = (
+    "astronaut.png", "motorcycle_left.png", "motorcycle_right.png", "brick.png", "grass.png", "gravel.png",
+    "camera.png", "hubble_deep_field.jpg", "ihc.png", "retina.jpg", "coins.png",
+)  # fmt: skip
+HELD_OUT = ("chelsea.png", "coffee.png", "rocket.jpg")
+
+
+@dataclass(frozen=True)
+class Score:
+    """PSNR (dB) and SSIM on Y, means over the held-out photographs."""
+
+    psnr: float
+    ssim: float
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The photographs that no network has seen, HR and LR; BGR, ``(H, W, 3)``, uint8.
+
+    Args:
+        folder: Where :func:`copy_photographs` put them.
+        upscale: SR factor.
+    """
+
+    folder: Path
+    upscale: int
+
+    @cached_property
+    def hr(self) -> list[Pixels]:
+        """The photographs."""
+        return [crop_to_multiple(read_image(self.folder / "held_out" / name), self.upscale) for name in HELD_OUT]
+
+    @cached_property
+    def lr(self) -> list[Pixels]:
+        """Their bicubic reductions."""
+        return [reduce_image(image, self.upscale) for image in self.hr]
+
+    def score(self, outputs: Sequence[Pixels]) -> Score:
+        """Compares what a method made of :attr:`lr` with :attr:`hr`."""
+        pairs = list(zip(outputs, self.hr, strict=True))
+        return Score(
+            statistics.mean(psnr_y(output, image, self.upscale) for output, image in pairs),
+            statistics.mean(ssim_y(output, image, self.upscale) for output, image in pairs),
+        )
+
+    def save_picture(self, path: Path, outputs: dict[str, list[Pixels]]) -> None:
+        """Writes a part of each photograph, one row each: HR, then the methods' with their PSNR."""
+        side, label = 224, 18
+        columns = {"HR": self.hr, **outputs}
+        sheet = Image.new("RGB", (len(columns) * (side + 4), len(HELD_OUT) * (side + label + 4)), "white")
+        draw = ImageDraw.Draw(sheet)
+        for column, (name, images) in enumerate(columns.items()):
+            for row, (image, reference) in enumerate(zip(images, self.hr, strict=True)):
+                top, left = ((size - side // 2) // 2 for size in image.shape[:2])
+                crop = np.ascontiguousarray(image[top : top + side // 2, left : left + side // 2, ::-1])
+                x, y = column * (side + 4), row * (side + label + 4)
+                text = name if name == "HR" else f"{name} {psnr_y(image, reference, self.upscale):.2f} dB"
+                draw.text((x + 4, y + 3), text, fill="black")
+                sheet.paste(Image.fromarray(crop).resize((side, side), Image.Resampling.NEAREST), (x, y + label))
+        sheet.save(path)
+
+
+def copy_photographs(folder: Path) -> None:
+    """Copies the photographs to ``training`` and ``held_out`` below a folder; what is there already stays."""
+    source = files("skimage").joinpath("data")
+    for part, names in (("training", TRAINING), ("held_out", HELD_OUT)):
+        target = folder / part
+        target.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            if not (target / name).exists():
+                (target / name).write_bytes(source.joinpath(name).read_bytes())

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""lmb_quant/zoo: each network that comes with the package, its card, and what it makes of a photograph."""
+
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+import lmb_quant as lmb
+from lmb_quant import LMBError
+from lmb_quant.cli import app
+from lmb_quant.modules import packed_convs
+from lmb_quant.zoo import DEFAULT, card_text, network_file, network_names, parse_card
+
+GOLDEN = Path(__file__).parent / "data"
+
+
+def photograph():
+    """An LR photograph, 48 x 64: scikit-image's chelsea (CC0), every eighth pixel of means of 8 x 8."""
+    image = Image.open(str(files("skimage").joinpath("data", "chelsea.png"))).convert("RGB")
+    return np.asarray(image.crop((90, 40, 346, 232)).resize((64, 48), Image.Resampling.BOX))
+
+
+def test_the_default_network_is_there():
+    assert DEFAULT in network_names()
+
+
+@pytest.mark.parametrize("name", network_names())
+def test_card_and_file_agree(name):
+    card = parse_card(card_text(name), name)
+    with network_file(name) as path:
+        assert card.bytes == path.stat().st_size
+    network = lmb.from_pretrained(name)
+    assert card.name == name
+    assert card.arch == type(network).__name__
+    assert card.upscale == network.upscale
+    assert lmb.recipe_of(network).metadata.name == card.recipe
+    assert list(packed_convs(network))
+    assert card.data_licence
+    assert card.weaknesses
+    assert set(card.scores) == set(card.bicubic)
+    for test, score in card.scores.items():
+        assert score.psnr > card.bicubic[test].psnr
+    assert all(commit != "not recorded" for commit in card.training.commits)
+
+
+@pytest.mark.parametrize("name", network_names())
+def test_a_photograph_becomes_the_golden_image(name):
+    enlarged = lmb.upscale(lmb.from_pretrained(name), photograph())
+    golden = np.asarray(Image.open(GOLDEN / f"{name}.png"))
+    assert enlarged.shape == golden.shape
+    assert np.abs(enlarged.astype(int) - golden.astype(int)).max() <= 1
+
+
+def test_unknown_networks_are_refused_by_the_nearest_name():
+    for read in (lmb.from_pretrained, card_text):
+        with pytest.raises(LMBError, match=rf"unknown network 'lmb_srresnet_x5'\. Did you mean '{DEFAULT}'"):
+            read("lmb_srresnet_x5")
+
+
+def test_zoo_lists_the_networks_and_shows_a_card():
+    listed = CliRunner().invoke(app, ["zoo"])
+    assert listed.exit_code == 0
+    assert all(name in listed.stdout for name in network_names())
+    card = CliRunner().invoke(app, ["zoo", DEFAULT])
+    assert card.stdout.strip() == card_text(DEFAULT).strip()
+    assert CliRunner().invoke(app, ["zoo", "srgan"]).exit_code != 0
+
+
+def test_upscale_takes_the_default_network(tmp_path):
+    Image.fromarray(photograph()).save(tmp_path / "small.png")
+    command = ["upscale", str(tmp_path / "small.png"), "-o", str(tmp_path / "large.png")]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    enlarged = lmb.upscale(lmb.from_pretrained(DEFAULT), photograph())
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "large.png")), enlarged)
+
+
+def test_networks_are_for_inference():
+    network = lmb.from_pretrained(DEFAULT)
+    assert not network.training
+    with torch.no_grad():
+        assert network(torch.rand(1, 3, 8, 9)).shape == (1, 3, 32, 36)
