@@ -124,6 +124,8 @@ def _binary_conv2d(
         y = op.Add(y, x)
     if act == "relu":
         y = op.Relu(y)
+    if act == "hardtanh":
+        y = op.Clip(y, _float(-1), _float(1))
     if act == "prelu":
         y = op.Where(op.Greater(y, _float(0)), y, op.Mul(y, per_channel(slope)))
     if act == "rprelu":

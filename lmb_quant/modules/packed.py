@@ -330,10 +330,12 @@ def _act_values(act: nn.Module) -> tuple[str, dict[str, Tensor]]:
         return "none", {}
     if isinstance(act, nn.ReLU):
         return "relu", {}
+    if type(act) is nn.Hardtanh and (act.min_val, act.max_val) == (-1, 1):  # not ReLU6, which is one of 0 to 6
+        return "hardtanh", {}
     if isinstance(act, nn.LeakyReLU):
         return "prelu", {"act_slope": torch.tensor([act.negative_slope])}
     if isinstance(act, nn.PReLU):
         return "prelu", {"act_slope": act.weight}
     if isinstance(act, RPReLU):
         return "rprelu", {"act_slope": act.beta, "act_gamma": act.gamma, "act_zeta": act.zeta}
-    raise LMBError(f"act: {type(act).__name__} has no packed form. Allowed: ReLU, LeakyReLU, PReLU, RPReLU.")
+    raise LMBError(f"act: {type(act).__name__} has no packed form. Allowed: ReLU, LeakyReLU, PReLU, RPReLU, Hardtanh of -1 to 1.")

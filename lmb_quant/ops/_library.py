@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lmb_quant.errors import LMBError, unknown_name
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 MODES = ("on", "off", "require")
 _NAMES = ("liblmb_quant_kernels.so", "liblmb_quant_kernels.dylib")
 _Pointer, _Int, _Long = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64

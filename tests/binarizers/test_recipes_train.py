@@ -20,7 +20,6 @@ NO_PACKED_FORM = {
     "design": "activation binarizer 'design'",
     "dorefa": "activation binarizer 'dorefa'",
     "ebsr": "rescaler 'ebsr'",
-    "irnet": "act: Hardtanh",
     "lab": "activation binarizer 'lab'",
     "scales": "activation binarizer 'scales'",
     "xnor": "rescaler 'input_mean'",

@@ -93,7 +93,7 @@ def test_what_packs():
 
 @pytest.mark.parametrize("name", PACKABLE)
 @pytest.mark.parametrize("norm", ["none", "batch"])
-@pytest.mark.parametrize("act", ["none", "identity", "prelu", "rprelu"])
+@pytest.mark.parametrize("act", ["none", "identity", "hardtanh", "prelu", "rprelu"])
 @pytest.mark.parametrize("skip", [False, True])
 def test_every_unit_of_every_binarizer_that_packs(name, norm, act, skip):
     net = layer(activation=name, norm=norm, act=act, skip=skip)
@@ -107,6 +107,14 @@ def test_other_acts(act):
     net = layer()
     net.act = act
     assert_equal_forms(net, torch.randn(1, 8, 6, 7))
+
+
+@pytest.mark.parametrize("act", [nn.ReLU6(), nn.Hardtanh(-2, 2)], ids=str)
+def test_other_limits_do_not_pack(act):
+    net = layer()
+    net.act = act
+    with pytest.raises(LMBError, match="act: .* has no packed form. Allowed: .* Hardtanh of -1 to 1"):
+        PackedBinaryConv2d.from_binary(net)
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
@@ -128,7 +136,7 @@ def test_drawn_combinations(data):
     net = layer(
         inputs, outputs, kernel, groups=groups, stride=stride, dilation=dilation, padding=padding,
         bias=draw(True, False), activation=name, activation_options=options, norm=draw("none", "batch"),
-        act=draw("none", "prelu", "rprelu"), act_on=draw("branch", "sum"),
+        act=draw("none", "hardtanh", "prelu", "rprelu"), act_on=draw("branch", "sum"),
         alpha=draw("channel_mean", "layer_mean", "one"),
     )  # fmt: skip
     smallest = max(1, dilation * (kernel - 1) + 1 - 2 * (0 if padding == "same" else padding))

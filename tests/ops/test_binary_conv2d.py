@@ -16,7 +16,7 @@ from lmb_quant.modules import BinaryConv2d, PackedBinaryConv2d
 from lmb_quant.ops import LayerArguments, active_kernel, binary_conv2d
 from lmb_quant.ops.binary_conv2d import binary_conv2d_, forget, reference
 
-ACT_PARTS = {"none": (), "relu": (), "prelu": ("slope",), "rprelu": ("slope", "gamma", "zeta")}
+ACT_PARTS = {"none": (), "relu": (), "hardtanh": (), "prelu": ("slope",), "rprelu": ("slope", "gamma", "zeta")}
 
 
 def layer(

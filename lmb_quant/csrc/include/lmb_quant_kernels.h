@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LMBQ_ABI_VERSION 2
+#define LMBQ_ABI_VERSION 3
 
 #if defined(_WIN32)
 #define LMBQ_API __declspec(dllexport)
@@ -48,7 +48,8 @@ typedef enum lmbq_act {
     LMBQ_ACT_RELU = 1,
     LMBQ_ACT_LEAKY = 2,  /* slope[0] */
     LMBQ_ACT_PRELU = 3,  /* slope[1 or out_channels] */
-    LMBQ_ACT_RPRELU = 4  /* v > gamma ? (v - gamma) + zeta : slope * (v - gamma) + zeta, per channel */
+    LMBQ_ACT_RPRELU = 4, /* v > gamma ? (v - gamma) + zeta : slope * (v - gamma) + zeta, per channel */
+    LMBQ_ACT_HARDTANH = 5 /* v < -1 ? -1 : v > 1 ? 1 : v */
 } lmbq_act;
 
 /* Where a skip is added. */

@@ -13,6 +13,7 @@ struct Params {
 
     V activate(V v) const {
         if (ACT == ACT_RELU) return select_gt(V::zero(), v, V::zero(), v);
+        if (ACT == ACT_HARDTANH) return select_gt(v, gamma, gamma, select_gt(zeta, v, zeta, v));
         if (ACT == ACT_PRELU) return select_gt(v, V::zero(), v, mul(v, slope));
         if (ACT == ACT_RPRELU) {
             V d = sub(v, gamma);
@@ -58,6 +59,7 @@ struct Prefetch {
     switch ((plan).act) {                                          \
         case ACT_NONE: LMBQ_DISPATCH_SKIP(FN, ACT_NONE, plan, row) \
         case ACT_RELU: LMBQ_DISPATCH_SKIP(FN, ACT_RELU, plan, row) \
+        case ACT_HARDTANH: LMBQ_DISPATCH_SKIP(FN, ACT_HARDTANH, plan, row) \
         case ACT_PRELU: LMBQ_DISPATCH_SKIP(FN, ACT_PRELU, plan, row) \
         default: LMBQ_DISPATCH_SKIP(FN, ACT_RPRELU, plan, row)     \
     }

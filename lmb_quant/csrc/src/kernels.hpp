@@ -7,7 +7,7 @@
 
 namespace lmbq {
 
-enum Act : int { ACT_NONE, ACT_RELU, ACT_PRELU, ACT_RPRELU };  // leaky becomes prelu
+enum Act : int { ACT_NONE, ACT_RELU, ACT_HARDTANH, ACT_PRELU, ACT_RPRELU };  // leaky becomes prelu
 enum Skip : int { SKIP_NONE, SKIP_AFTER_ACT, SKIP_BEFORE_ACT };
 enum Threshold : int { TH_NONE, TH_CHANNEL, TH_LOCAL, TH_GLOBAL };
 

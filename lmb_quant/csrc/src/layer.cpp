@@ -12,7 +12,7 @@ namespace {
 
 constexpr int kMaxChannels = 1 << 16, kMaxKernel = 31, kMaxStep = 1 << 10, kMaxPad = 1 << 14, kMaxWindow = 255;
 
-constexpr Act kActs[] = {ACT_NONE, ACT_RELU, ACT_PRELU, ACT_PRELU, ACT_RPRELU};  // by lmbq_act
+constexpr Act kActs[] = {ACT_NONE, ACT_RELU, ACT_PRELU, ACT_PRELU, ACT_RPRELU, ACT_HARDTANH};  // by lmbq_act
 
 bool in(int v, int lo, int hi) { return v >= lo && v <= hi; }
 
@@ -35,7 +35,7 @@ void check(const lmbq_layer_desc& d) {
     if (tail)
         for (uint64_t i = per - 1; i < d.weight_bytes; i += per)
             require(d.weight[i] >> tail == 0, "weight: the tail bits of a tap must be 0");
-    require(in(d.act, LMBQ_ACT_NONE, LMBQ_ACT_RPRELU), "act is unknown");
+    require(in(d.act, LMBQ_ACT_NONE, LMBQ_ACT_HARDTANH), "act is unknown");
     require(in(d.act_on, LMBQ_ACT_ON_BRANCH, LMBQ_ACT_ON_SUM), "act_on is unknown");
     if (d.act == LMBQ_ACT_LEAKY) require(d.slope && d.slope_count == 1, "leaky needs one slope");
     if (d.act == LMBQ_ACT_PRELU)
@@ -106,6 +106,7 @@ Layer::Layer(const lmbq_layer_desc& d) {
 
     conv->pack_weights(plan, d.weight, weights);
     if (!d.bias) std::fill(params[1], params[1] + O, -0.0f);  // the one number that adds nothing to either zero
+    if (plan.act == ACT_HARDTANH) std::fill(params[3], params[3] + O, 1.0f), std::fill(params[4], params[4] + O, -1.0f);
     const float* given[5] = {d.scale, d.bias, d.slope, d.gamma, d.zeta};
     const bool rprelu = d.act == LMBQ_ACT_RPRELU;
     for (int i = 0; i < 5; i++) {

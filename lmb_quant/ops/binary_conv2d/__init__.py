@@ -82,7 +82,7 @@ def _check(x: Tensor, a: LayerArguments) -> None:
 
 
 def _check_sizes(a: LayerArguments, inputs: int, outputs: int) -> None:
-    needed = {"none": (), "relu": (), "prelu": ("slope",), "rprelu": ("slope", "gamma", "zeta")}[a.act]
+    needed = {"none": (), "relu": (), "hardtanh": (), "prelu": ("slope",), "rprelu": ("slope", "gamma", "zeta")}[a.act]
     for name in ("weight_scale", "bias", "shift", "gain", "slope", "gamma", "zeta"):
         value = getattr(a, name)
         allowed = {1, outputs} if name == "slope" and a.act == "prelu" else {outputs}

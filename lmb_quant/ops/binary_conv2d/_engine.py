@@ -16,7 +16,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from lmb_quant.ops._library import LayerDescription, Library
 from lmb_quant.ops.threshold import THRESHOLDS
 
-ACTS = {"none": 0, "relu": 1, "prelu": 3, "rprelu": 4}
+ACTS = {"none": 0, "relu": 1, "prelu": 3, "rprelu": 4, "hardtanh": 5}
 ACT_ON = ("branch", "sum")
 
 

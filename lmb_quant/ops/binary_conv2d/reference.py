@@ -72,6 +72,8 @@ def binary_conv2d(
         y = y + x
     if act == "relu":
         y = torch.where(y < 0, 0.0, y)
+    if act == "hardtanh":
+        y = y.clamp(-1, 1)
     if act == "prelu" and slope is not None:
         y = torch.where(y > 0, y, y * _per_channel(slope))
     if act == "rprelu" and slope is not None and gamma is not None and zeta is not None:

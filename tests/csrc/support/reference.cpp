@@ -111,6 +111,7 @@ int sum_at(const Case& c, const Data& d, int n, int row, int col, int o) {
 float activate(const Case& c, const Data& d, float v, size_t o) {
     const float slope = d.slope.empty() ? 0 : d.slope[c.slopes == 1 ? 0 : o];
     if (c.act == LMBQ_ACT_RELU) return v < 0 ? 0 : v;
+    if (c.act == LMBQ_ACT_HARDTANH) return v < -1 ? -1 : v > 1 ? 1 : v;
     if (c.act == LMBQ_ACT_LEAKY || c.act == LMBQ_ACT_PRELU) return v > 0 ? v : slope * v;
     if (c.act != LMBQ_ACT_RPRELU) return v;
     const float moved = v - d.gamma[o], scaled = slope * moved;
