@@ -20,8 +20,10 @@ from .rows import Findings, Row, pareto_front
 
 _SVG = "http://www.w3.org/2000/svg"
 _STYLE: Any = {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10, "svg.hashsalt": "lmb-quant"}
-_MARKERS = "osD^vP*X"
-_HEIGHT = 4.3
+_MARKERS = "osD^vP*X<>pd+x1"
+_WIDTH, _HEIGHT = 7, 4.3
+_LETTERS = 110
+"""Letters of the legend that a line of the figure holds."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def make_plots(findings: Findings) -> list[Plot]:
 
 def _style(findings: Findings, row: Row) -> dict[str, Any]:
     methods = sorted({r.method for r in findings.rows if r.is_network and not r.is_float})
-    colors = [colormaps[name](i) for name in ("tab20", "tab20b", "tab20c") for i in range(20)]
+    colors = [color for name in ("tab10", "tab20b", "tab20c") for color in colormaps[name].colors]
     color = "#222222" if row.is_float else colors[methods.index(row.method) % len(colors)]
     return {"color": color, "marker": _MARKERS[findings.networks.index(row.network) % len(_MARKERS)]}
 
@@ -72,9 +74,12 @@ def _scatter(findings: Findings, rows: Sequence[Row], cost: Cost, prefix: str) -
             axes.scatter(x, y, s=40, gid=gid, label=findings.label(row), zorder=3, **_style(findings, row))
             titles[gid] = f"{findings.label(row)}: {spread.text(2)} dB, {x:.3g} {cost.unit}"
             if i in front:
-                axes.annotate(findings.label(row), (x, y), xytext=(7, -3), textcoords="offset points", fontsize=9)
+                # up and to the left of a front there is nothing; aslant, labels of neighbours lie beside each other
+                place: Any = {"xytext": (-3, 4), "textcoords": "offset points", "ha": "right", "va": "bottom"}
+                axes.annotate(findings.label(row), (x, y), fontsize=7.5, rotation=-25, rotation_mode="anchor", **place)
         axes.set_xscale("log")
-        axes.margins(x=0.25)
+        costs = [x for x, _ in points if x > 0]
+        axes.set_xlim(min(costs) / 2.5, max(costs) * 1.5)  # room for labels at the left
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.xaxis.set_minor_locator(NullLocator())
@@ -97,7 +102,7 @@ def _curves(findings: Findings, rows: Sequence[Row], validation: str, upscale: i
 
 
 def _figure(x: str, y: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(7, _HEIGHT), layout="constrained")
+    figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
     axes = figure.subplots()
     axes.set_xlabel(x)
     axes.set_ylabel(y)
@@ -108,8 +113,9 @@ def _figure(x: str, y: str) -> tuple[Figure, Axes]:
 
 def _legend(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
-    figure.set_figheight(_HEIGHT + 0.16 * -(-len(labels) // 4))
+    columns = max(1, _LETTERS // (8 + max(map(len, labels))))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
+    figure.set_figheight(_HEIGHT + 0.16 * -(-len(labels) // columns))
 
 
 def _svg(figure: Figure, titles: dict[str, str]) -> str:
