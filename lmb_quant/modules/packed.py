@@ -338,4 +338,6 @@ def _act_values(act: nn.Module) -> tuple[str, dict[str, Tensor]]:
         return "prelu", {"act_slope": act.weight}
     if isinstance(act, RPReLU):
         return "rprelu", {"act_slope": act.beta, "act_gamma": act.gamma, "act_zeta": act.zeta}
-    raise LMBError(f"act: {type(act).__name__} has no packed form. Allowed: ReLU, LeakyReLU, PReLU, RPReLU, Hardtanh of -1 to 1.")
+    raise LMBError(
+        f"act: {type(act).__name__} has no packed form. Allowed: ReLU, LeakyReLU, PReLU, RPReLU, Hardtanh of -1 to 1."
+    )

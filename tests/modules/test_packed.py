@@ -113,7 +113,7 @@ def test_other_acts(act):
 def test_other_limits_do_not_pack(act):
     net = layer()
     net.act = act
-    with pytest.raises(LMBError, match="act: .* has no packed form. Allowed: .* Hardtanh of -1 to 1"):
+    with pytest.raises(LMBError, match=r"act: .* has no packed form\. Allowed: .* Hardtanh of -1 to 1"):
         PackedBinaryConv2d.from_binary(net)
 
 

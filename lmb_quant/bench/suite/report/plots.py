@@ -21,6 +21,7 @@ from .rows import Findings, Row, pareto_front
 _SVG = "http://www.w3.org/2000/svg"
 _STYLE: Any = {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10, "svg.hashsalt": "lmb-quant"}
 _MARKERS = "osD^vP*X<>pd+x1"
+_COLORS = (("tab10", 10), ("tab20b", 20), ("tab20c", 20))
 _WIDTH, _HEIGHT = 7, 4.3
 _LETTERS = 110
 """Letters of the legend that a line of the figure holds."""
@@ -54,7 +55,7 @@ def make_plots(findings: Findings) -> list[Plot]:
 
 def _style(findings: Findings, row: Row) -> dict[str, Any]:
     methods = sorted({r.method for r in findings.rows if r.is_network and not r.is_float})
-    colors = [color for name in ("tab10", "tab20b", "tab20c") for color in colormaps[name].colors]
+    colors = [colormaps[name](i) for name, count in _COLORS for i in range(count)]
     color = "#222222" if row.is_float else colors[methods.index(row.method) % len(colors)]
     return {"color": color, "marker": _MARKERS[findings.networks.index(row.network) % len(_MARKERS)]}
 
