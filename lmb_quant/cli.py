@@ -136,18 +136,20 @@ def zoo(name: Annotated[str | None, typer.Argument(help="Show this network's mod
         _say(card_text(name).rstrip())
         return
     cards = [parse_card(card_text(known), known) for known in network_names()]
-    sets = sorted({test for card in cards for test in card.scores})
+    sets = list(dict.fromkeys(test for card in cards for test in card.scores))
     rows = [
         (
             card.name,
             f"x{card.upscale}",
             card.recipe,
+            f"{card.training.steps:,}",
             f"{card.bytes / 1e3:.0f}",
+            f"{card.ops / 1e9:.2f}",
             *(f"{card.scores[test].psnr:.2f}" if test in card.scores else "" for test in sets),
         )
         for card in cards
     ]
-    columns = ("network", "upscale", "recipe", "KB", *(f"{test}, dB" for test in sets))
+    columns = ("network", "upscale", "recipe", "steps", "KB", "OPs, G", *(f"{test}, dB" for test in sets))
     _say(render("PSNR on Y; lmb-quant zoo NETWORK shows its model card", columns, rows, right=range(3, len(columns))))
 
 
