@@ -254,6 +254,7 @@ def bench_speed(
 
 @bench.command("training-step")
 def bench_training_step(
+    recipe: Annotated[list[str] | None, typer.Option(help="Only this recipe; may be given several times.")] = None,
     rounds: _Rounds = 15,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     output: _Figures = None,
@@ -263,7 +264,7 @@ def bench_training_step(
     from lmb_quant.bench.training_step import measure_training_steps
 
     with _figures(output) as (_, write):
-        write(measure_training_steps(rounds=rounds, threads=threads, smoke=smoke))
+        write(measure_training_steps(recipe or None, rounds=rounds, threads=threads, smoke=smoke))
 
 
 @contextmanager

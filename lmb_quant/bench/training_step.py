@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,16 +72,22 @@ class _Trainer:
         self.optimizer.step()
 
 
-def measure_training_steps(*, rounds: int = 15, threads: int = 1, smoke: bool = False) -> TrainingStepReport:
-    """Times training steps of every shipped recipe and of the float network, in turn.
+def measure_training_steps(
+    recipes: Sequence[str] | None = None, *, rounds: int = 15, threads: int = 1, smoke: bool = False
+) -> TrainingStepReport:
+    """Times training steps of recipes and of the float network, in turn.
 
     Args:
+        recipes: Names or paths, as :meth:`lmb_quant.Recipe.load` takes them; by default every shipped recipe.
         rounds: Timed steps of each network.
         threads: CPU threads.
         smoke: Tiny sizes, to see that it runs.
+
+    Raises:
+        LMBError: If there is no such recipe.
     """
     network = {"num_feat": 8, "num_block": 1} if smoke else {"num_feat": 64, "num_block": 8}
     batch = (1, 3, 8, 8) if smoke else (16, 3, 32, 32)
-    trainers = {name: _Trainer(network, name, batch) for name in (FLOAT, *recipe_names())}
+    trainers = {name: _Trainer(network, name, batch) for name in (FLOAT, *(recipes or recipe_names()))}
     steps = time_in_turn({name: Competitor(t.step, threads=threads) for name, t in trainers.items()}, rounds)
     return TrainingStepReport(network, batch, threads, rounds, Machine(), steps)

@@ -64,6 +64,8 @@ def test_training_step(tmp_path):
     found, shown = figures(tmp_path / "a.json", "training-step", "--smoke", "--rounds", 1)
     assert list(found["steps"]) == ["float", *recipe_names()]
     assert "against float" in shown
+    found, _ = figures(tmp_path / "b.json", "training-step", "--smoke", "--rounds", 1, "--recipe", "sign")
+    assert list(found["steps"]) == ["float", "sign"]
 
 
 @pytest.mark.parametrize("name", ["kernels", "speed", "training-step"])
