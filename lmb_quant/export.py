@@ -92,6 +92,7 @@ def _binary_conv2d(
     slope: Any,
     gamma: Any,
     zeta: Any,
+    pixel_factor: Any,
     kernel_size: Sequence[int],
     stride: Sequence[int],
     padding: Sequence[int],
@@ -118,6 +119,8 @@ def _binary_conv2d(
         kernel_shape=list(kernel_size),
     )  # fmt: skip
     y = op.Mul(y, per_channel(weight_scale))
+    if pixel_factor is not None:
+        y = op.Mul(y, _factor_of_pixels(op, x, pixel_factor, inputs))
     if bias is not None:
         y = op.Add(y, per_channel(bias))
     if skip and act_on == "sum":
@@ -133,6 +136,12 @@ def _binary_conv2d(
         positive = op.Greater(y, per_channel(gamma))
         y = op.Add(op.Where(positive, moved, op.Mul(per_channel(slope), moved)), per_channel(zeta))
     return op.Add(y, x) if skip and act_on == "branch" else y
+
+
+def _factor_of_pixels(op: Any, x: Any, pixel_factor: Any, inputs: int) -> Any:
+    weight = op.Reshape(op.Slice(pixel_factor, _ints(0), _ints(inputs), _ints(0)), _ints(1, -1, 1, 1))
+    offset = op.Slice(pixel_factor, _ints(inputs), _ints(inputs + 1), _ints(0))
+    return op.Clip(op.Conv(x, weight, offset), _float(0), _float(1))
 
 
 def _pm1(op: Any, bits: Any) -> Any:

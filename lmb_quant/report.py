@@ -226,7 +226,7 @@ def _report_binary(name: str, module: BinaryConv2d, all_runs: dict[str, list[_Ru
 def _report_packed(name: str, module: PackedBinaryConv2d, runs: list[_Run]) -> LayerReport:
     c = module.config
     shape = (c.out_channels, c.in_channels // c.groups, *c.kernel_size)
-    unit_macs = sum(math.prod(before) * c.macs_per_value for before, _ in runs)
+    unit_macs = sum(c.unit_macs(*run) for run in runs)
     return LayerReport(
         name=name,
         kind=type(module).__name__,

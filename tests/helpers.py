@@ -39,14 +39,16 @@ def small_net():
     return chain(3, 8, 8, 8, 3)
 
 
-def recipe(name="lmb", *, activation=None, weight=None, unit=None, **changes):
-    """A shipped recipe as a dict, with changes; activation, weight and unit are merged into the scheme."""
+def recipe(name="lmb", *, activation=None, weight=None, unit=None, rescale=None, **changes):
+    """A shipped recipe as a dict, with changes; activation, weight, unit and rescale are merged into the scheme."""
     data = copy.deepcopy(Recipe.load(name).to_dict())
     for key, change in (("activation", activation), ("weight", weight), ("unit", unit)):
         if change:
             if "binarizer" in change:
                 data["scheme"][key] = {}
             data["scheme"][key] |= change
+    if rescale:
+        data["scheme"]["rescale"] = rescale
     return data | changes
 
 

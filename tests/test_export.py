@@ -82,6 +82,7 @@ def test_onnx_runs_whole_networks_at_other_sizes(name, tmp_path):
         {"activation": {"window": "global"}, "unit": {"act": "prelu"}},
         {"activation": {"shift": "channel"}, "unit": {"skip": "none", "act": "none"}},
         {"activation": {"binarizer": "sign"}, "unit": {"norm": "batch"}},
+        {"rescale": {"rescaler": "spatial"}, "unit": {"act_on": "sum"}},
         {"activation": {"binarizer": "rsign"}},
         {"activation": {"shift": "channel", "gain": "channel"}, "unit": {"act_on": "sum"}},
     ],

@@ -126,7 +126,7 @@ def layer_of(header):
 
 
 LIES = {
-    "version": (lambda h: h.update(format_version=3), "format_version: 3"),
+    "version": (lambda h: h.update(format_version=4), "format_version: 4"),
     "no version": (lambda h: h.pop("format_version"), "format_version"),
     "no layers": (lambda h: h.pop("layers"), "layers"),
     "layer unknown": (lambda h: h["layers"].update({"nowhere": layer_of(h)}), "nowhere"),
@@ -165,11 +165,13 @@ def test_headers_that_lie(path, lie):
     assert str(path) in str(caught.value)
 
 
-def test_files_of_version_1_are_read(path):
+@pytest.mark.parametrize(("version", "lacks"), [(1, ("gain", "act_on", "pixel_factor")), (2, ("pixel_factor",))])
+def test_files_of_older_versions_are_read(path, version, lacks):
     def older(header):
-        header["format_version"] = 1
+        header["format_version"] = version
         for layer in header["layers"].values():
-            del layer["gain"], layer["act_on"]
+            for key in lacks:
+                del layer[key]
 
     x = torch.rand(1, 3, 6, 6)
     expected = lmb.load(path)(x)

@@ -135,12 +135,21 @@ class WeightBinarizer(Binarizer):
 class Rescaler(Part):
     """Computes from a unit's real input what multiplies the output of its binary convolution, and may shift the input.
 
-    A layer with a rescaler has no packed form.
+    A packed layer can have a factor of each pixel, :meth:`packed_factor`; with another one there is no packed form.
     """
 
     @abstractmethod
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Maps ``(N, I, H, W)`` to what is binarised in its place, and a factor that broadcasts to the output."""
+
+    def packed_factor(self) -> Tensor | None:
+        """The factor of a pixel as data, for the packed form; None where the rescaler has no such form.
+
+        Returns:
+            ``(I + 1,)``: the factor is ``min(max(w . x + b, 0), 1)`` of the pixel's input x, b the last value. The
+            input is binarised as it is, and the output has its height and width.
+        """
+        return None
 
     def macs(self, before: tuple[int, ...], after: tuple[int, ...]) -> int:
         """Real multiplications, beside those of convolutions and linear layers inside; here: one an output value.

@@ -22,7 +22,8 @@ from .activation import RPReLU
 from .conv import BinaryConv2d
 
 _BUFFERS = (
-    "weight_packed", "weight_scale", "bias", "threshold_shift", "threshold_gain", "act_slope", "act_gamma", "act_zeta"
+    "weight_packed", "weight_scale", "bias", "threshold_shift", "threshold_gain", "act_slope", "act_gamma", "act_zeta",
+    "pixel_factor",
 )  # fmt: skip
 _MAX_CHANNELS, _MAX_KERNEL, _MAX_STEP, _MAX_PADDING = 1 << 16, 31, 1 << 10, 1 << 14  # the engine's limits
 
@@ -34,7 +35,7 @@ class PackedConfig:
     ``padding`` is (top, left, bottom, right). ``threshold`` and ``window`` as in :class:`lmb_quant.ops.Threshold`;
     ``shift``, ``gain`` and ``bias`` say whether there is one. ``act_on`` says whether ``act`` is taken of the
     ``branch``, before the skip, or of the ``sum``. ``slopes`` is how many the act has: 1 or O for ``prelu``, O for
-    ``rprelu``.
+    ``rprelu``. ``pixel_factor`` says whether each pixel has a factor, computed from its input values.
 
     Raises:
         LMBError: If a value is not allowed.
@@ -56,6 +57,7 @@ class PackedConfig:
     act_on: str = "branch"
     slopes: int = 0
     skip: bool = False
+    pixel_factor: bool = False
 
     def __post_init__(self) -> None:
         self._check("in_channels", (self.in_channels,), 1, 1, _MAX_CHANNELS)
@@ -67,7 +69,7 @@ class PackedConfig:
         self._check("groups", (self.groups,), 1, 1, _MAX_CHANNELS)
         if self.in_channels % self.groups or self.out_channels % self.groups:
             raise LMBError(f"groups: {self.groups!r} is not allowed. Allowed: a divisor of both channel counts.")
-        for name in ("shift", "gain", "bias", "skip"):
+        for name in ("shift", "gain", "bias", "skip", "pixel_factor"):
             if not isinstance(getattr(self, name), bool):
                 raise LMBError(f"{name}: {getattr(self, name)!r} is not allowed. Allowed: true or false.")
         check_threshold(self.threshold, self.window, self.shift, self.gain)
@@ -78,6 +80,8 @@ class PackedConfig:
         counts = {"prelu": (1, self.out_channels), "rprelu": (self.out_channels,)}.get(self.act, (0,))
         if type(self.slopes) is not int or self.slopes not in counts:
             raise LMBError(f"slopes: {self.slopes!r} is not allowed for act {self.act!r}. Allowed: {counts}.")
+        if self.pixel_factor and not self._keeps_size:
+            raise LMBError("pixel_factor: True is not allowed where the output has not the input's height and width.")
 
     @staticmethod
     def _check(name: str, values: tuple[int, ...], count: int, low: int, high: int) -> None:
@@ -98,19 +102,28 @@ class PackedConfig:
             **({"threshold_gain": (self.in_channels,)} if self.gain else {}),
             **({"act_slope": (self.slopes,)} if self.slopes else {}),
             **({"act_gamma": outputs, "act_zeta": outputs} if self.act == "rprelu" else {}),
+            **({"pixel_factor": (self.in_channels + 1,)} if self.pixel_factor else {}),
         }
 
     @property
     def keeps_shape(self) -> bool:
         """Whether the output has the shape of the input, at every size."""
-        reach = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
-        ends = [self.padding[0] + self.padding[2], self.padding[1] + self.padding[3]]
-        return self.in_channels == self.out_channels and self.stride == (1, 1) and ends == reach
+        return self.in_channels == self.out_channels and self._keeps_size
 
     @property
-    def macs_per_value(self) -> int:
-        """Real multiplications that the thresholds cost for each input value."""
-        return int(self.gain)
+    def _keeps_size(self) -> bool:
+        reach = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
+        ends = [self.padding[0] + self.padding[2], self.padding[1] + self.padding[3]]
+        return self.stride == (1, 1) and ends == reach
+
+    def unit_macs(self, before: tuple[int, ...], after: tuple[int, ...]) -> int:
+        """Real multiplications of one run: of thresholds, and of pixel factors, which are computed and applied.
+
+        Args:
+            before: Size of the input, ``(N, I, H, W)``.
+            after: Size of the output, ``(N, O, H', W')``.
+        """
+        return (self.gain + self.pixel_factor) * math.prod(before) + self.pixel_factor * math.prod(after)
 
     @property
     def additions_per_value(self) -> int:
@@ -121,9 +134,10 @@ class PackedConfig:
 class PackedBinaryConv2d(nn.Module):
     """A binary convolution with packed weights and all that surrounds it, in one operator; inference only.
 
-    ``y = act(scale * conv(B, W) + bias) [+ x]``, or ``act(... + x)``, the norm folded into scale and bias. All state
-    is in buffers, their layout is docs/bit_layout.md. ``.half()`` and the like leave the float buffers in float32.
-    Equal to the training form in eval mode: identical bits, values to float32 rounding.
+    ``y = act(f * scale * conv(B, W) + bias) [+ x]``, or ``act(... + x)``, the norm folded into scale and bias; f is 1,
+    or a factor of each pixel. All state is in buffers, their layout is docs/bit_layout.md. ``.half()`` and the like
+    leave the float buffers in float32. Equal to the training form in eval mode: identical bits, values to float32
+    rounding.
 
     Args:
         config: The layer; buffers hold zeros until they are loaded.
@@ -140,6 +154,7 @@ class PackedBinaryConv2d(nn.Module):
     act_slope: Tensor | None
     act_gamma: Tensor | None
     act_zeta: Tensor | None
+    pixel_factor: Tensor | None
 
     def __init__(self, config: PackedConfig, *, device: torch.device | str | None = None) -> None:
         super().__init__()
@@ -166,7 +181,7 @@ class PackedBinaryConv2d(nn.Module):
             raise LMBError(f"activation binarizer {conv.config.activation!r} has no packed form (packed_threshold()).")
         if not conv.binarize_weight.is_pm1:
             raise LMBError(f"weight binarizer {conv.config.weight!r} has no packed form: its values are not -1 and +1.")
-        _refuse_unit(conv)
+        factor = _pixel_factor(conv)
         scale, bias = _folded(conv)
         act, values = _act_values(conv.act)
         left, right, top, bottom = conv._reversed_padding_repeated_twice
@@ -188,12 +203,13 @@ class PackedBinaryConv2d(nn.Module):
                 act_on=conv.config.act_on,
                 slopes=values["act_slope"].numel() if values else 0,
                 skip=conv.config.skip,
+                pixel_factor=factor is not None,
             ),
             device=conv.weight.device,
         )
         new.weight_packed.copy_(pack_bits(conv.binarize_weight(conv.weight) > 0))
         thresholds = {"threshold_shift": threshold.shift, "threshold_gain": threshold.gain}
-        given = {"weight_scale": scale, "bias": bias, **thresholds, **values}
+        given = {"weight_scale": scale, "bias": bias, "pixel_factor": factor, **thresholds, **values}
         for name, value in given.items():
             if value is not None:
                 new.get_buffer(name).copy_(value)
@@ -223,8 +239,8 @@ class PackedBinaryConv2d(nn.Module):
         c = self.config
         return LayerArguments(
             self.weight_packed, self.weight_scale, self.bias, self.threshold_shift, self.threshold_gain,
-            self.act_slope, self.act_gamma, self.act_zeta, c.kernel_size, c.stride, c.padding, c.dilation, c.groups,
-            c.threshold, c.window, c.act, c.act_on, c.skip,
+            self.act_slope, self.act_gamma, self.act_zeta, self.pixel_factor, c.kernel_size, c.stride, c.padding,
+            c.dilation, c.groups, c.threshold, c.window, c.act, c.act_on, c.skip,
         )  # fmt: skip
 
     def forward(self, input: Tensor, overwrite: bool = False) -> Tensor:
@@ -296,12 +312,13 @@ def _refuse_hooks(conv: BinaryConv2d) -> None:
                 raise LMBError(f"{type(module).__name__}: {name[1:]} have no packed form. Remove them, then convert.")
 
 
-def _refuse_unit(conv: BinaryConv2d) -> None:
-    if conv.rescale is not None:
-        name = conv.config.rescale
-        raise LMBError(f"rescaler {name!r} has no packed form: its factor depends on the input.")
+def _pixel_factor(conv: BinaryConv2d) -> Tensor | None:
+    factor = None if conv.rescale is None else conv.rescale.packed_factor()
+    if conv.rescale is not None and factor is None:
+        raise LMBError(f"rescaler {conv.config.rescale!r} has no packed form (packed_factor()).")
     if conv.pre_norm is not None:
         raise LMBError(f"unit pre_norm: {conv.config.pre_norm!r} has no packed form. Allowed: 'none'.")
+    return factor
 
 
 def _folded(conv: BinaryConv2d) -> tuple[Tensor, Tensor | None]:

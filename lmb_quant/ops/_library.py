@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lmb_quant.errors import LMBError, unknown_name
 
-ABI_VERSION = 3
+ABI_VERSION = 4
 MODES = ("on", "off", "require")
 _NAMES = ("liblmb_quant_kernels.so", "liblmb_quant_kernels.dylib")
 _Pointer, _Int, _Long = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
@@ -32,7 +32,12 @@ class LayerDescription(ctypes.Structure):
             )
         ),
         ("weight_bytes", ctypes.c_uint64),
-        *((name, _Pointer) for name in ("weight", "scale", "bias", "thresholds", "gain", "slope", "gamma", "zeta")),
+        *(
+            (name, _Pointer)
+            for name in (
+                "weight", "scale", "bias", "thresholds", "gain", "slope", "gamma", "zeta", "pixel_factor",
+            )
+        ),
     ]  # fmt: skip
 
 

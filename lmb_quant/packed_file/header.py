@@ -16,7 +16,7 @@ from torch import Tensor
 from lmb_quant.errors import LMBError
 from lmb_quant.strict_data import validate
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """The version that is written; all from 1 on are read."""
 KEY = "lmb_quant"
 _STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)

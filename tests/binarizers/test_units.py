@@ -232,7 +232,19 @@ def test_scales_factor():
     torch.testing.assert_close(factor.flatten(2)[0], torch.tensor(expected))
 
 
-@pytest.mark.parametrize("name", ["ebsr", "scales"])
+def test_spatial_is_a_limited_map_of_each_pixel():
+    rescaler = make_rescaler(conv(2, 3), "spatial", {})
+    x = torch.tensor([[1.0, 2.0, -3.0, 8.0], [0.0, 2.0, 1.0, 8.0]]).view(1, 2, 1, 4)
+    same, factor = rescaler(x)
+    assert same is x
+    assert torch.equal(factor, torch.full((1, 1, 1, 4), 0.5))
+    set_values(weight=(rescaler.spatial.weight, [1.0, -0.5]), bias=(rescaler.spatial.bias, [0.5]))
+    _, factor = rescaler(x)
+    assert factor.flatten().tolist() == [0.875, 0.875, 0.0, 1.0]
+    assert rescaler.packed_factor().tolist() == [0.25, -0.125, 0.625]
+
+
+@pytest.mark.parametrize("name", ["ebsr", "scales", "spatial"])
 def test_rescalers_need_convolutions_that_keep_the_size(name):
     for other in (conv(4, 4, stride=2), conv(4, 4, padding=0)):
         with pytest.raises(LMBError, match=rf"rescaler '{name}': .* changes height or width"):

@@ -58,15 +58,17 @@ void spoil_one(const Case& c, const Data& d) {
 
 // Anything. Arrays are long enough for what may be accepted: weight_bytes is at most true, and channels fit in it.
 void garbage(const Case& c, const Data& d) {
-    const std::vector<float> numbers(1 << 16, 1.0f);
+    const std::vector<float> numbers((1 << 16) + 1, 1.0f);
     lmbq_layer_desc s = d.describe(c, LMBQ_ISA_PORTABLE);
     s.scale = s.bias = s.thresholds = s.slope = s.gamma = s.zeta = numbers.data();
     if (s.gain) s.gain = numbers.data();
+    if (s.pixel_factor) s.pixel_factor = numbers.data();
     for (auto field : kFields)
         if (rng() % 6 == 0) s.*field = extreme();
     if (rng() % 4 == 0) s.weight_bytes = rng() % (d.packed_weight.size() + 1);
     for (auto pointer : {&lmbq_layer_desc::bias, &lmbq_layer_desc::thresholds, &lmbq_layer_desc::gain,
-                         &lmbq_layer_desc::slope, &lmbq_layer_desc::gamma, &lmbq_layer_desc::zeta})
+                         &lmbq_layer_desc::slope, &lmbq_layer_desc::gamma, &lmbq_layer_desc::zeta,
+                         &lmbq_layer_desc::pixel_factor})
         if (rng() % 8 == 0) s.*pointer = nullptr;
     lmbq_layer* layer = nullptr;
     const lmbq_status status = lmbq_layer_create(&s, &layer);

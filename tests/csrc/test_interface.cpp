@@ -46,6 +46,8 @@ void descriptions() {
     bad("leaky slopes", [](lmbq_layer_desc& s) { s.act = LMBQ_ACT_LEAKY; });
     bad("prelu slopes", [](lmbq_layer_desc& s) { s.act = LMBQ_ACT_PRELU, s.slope_count = 2; });
     bad("no gamma", [](lmbq_layer_desc& s) { s.gamma = nullptr; });
+    bad("factor and stride", [](lmbq_layer_desc& s) { s.pixel_factor = s.scale, s.stride_w = 2; });
+    bad("factor and padding", [](lmbq_layer_desc& s) { s.pixel_factor = s.scale, s.pad_top = 2; });
     bad("instruction set", [](lmbq_layer_desc& s) { s.isa = 77; }, LMBQ_UNSUPPORTED);
     setenv("LMB_QUANT_ISA", "sse9", 1);
     bad("environment", [](lmbq_layer_desc& s) { s.isa = LMBQ_ISA_AUTO; }, LMBQ_UNSUPPORTED);

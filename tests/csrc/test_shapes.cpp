@@ -17,6 +17,9 @@ void channels_and_kernels() {
                 c.set_kernel(kernel);
                 c.h = size, c.w = size == 1 ? 1 : channels < 100 ? 11 : 5;
                 check(c);
+                c.factor = true;
+                check(c);
+                c.factor = false;
                 c.skip = SKIP_NONE, c.sh = c.sw = 2;
                 check(c);
                 c.dh = c.dw = 2, c.top = c.left = c.bottom = c.right = kernel - kernel / 2;
@@ -33,6 +36,8 @@ void windows_and_contents() {
             check(c);
             c.shift = true;
             check(c);
+            c.factor = true;
+            check(c);
         }
 }
 
@@ -43,6 +48,7 @@ void threads() {
             Case c;
             c.set_channels(32, 32);
             c.h = 61, c.w = 40, c.window = window, c.threads = threads, c.n = threads == 4 ? 2 : 1;
+            c.factor = window == 9;
             check(c);
             c.set_kernel(1);
             check(c);

@@ -102,6 +102,22 @@ def test_every_unit_of_every_binarizer_that_packs(name, norm, act, skip):
         assert packed.packed_bytes == net.packed_bytes
 
 
+@pytest.mark.parametrize("act_on", ["branch", "sum"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("inputs", "outputs"), [(8, 8), (5, 12), (64, 64), (33, 20)])
+def test_a_factor_of_each_pixel(inputs, outputs, kind, act_on):
+    learned = {"shift": "channel", "gain": "channel"}
+    net = layer(
+        inputs, outputs, rescale="spatial", activation_options=learned, norm="batch", act="rprelu", act_on=act_on,
+        skip=inputs == outputs,
+    )  # fmt: skip
+    packed = assert_equal_forms(net, image(kind, (2, inputs, 9, 13)))
+    assert packed.config.pixel_factor
+    before, after = (2, inputs, 9, 13), (2, outputs, 9, 13)
+    one_map = 2 * inputs * 9 * 13  # of the convolution inside, which BinaryConv2d does not count as its own
+    assert packed.config.unit_macs(before, after) == net.unit_macs(before, after) + one_map
+
+
 @pytest.mark.parametrize("act", [nn.ReLU(), nn.LeakyReLU(0.1), nn.PReLU()], ids=lambda act: type(act).__name__)
 def test_other_acts(act):
     net = layer()
@@ -211,7 +227,7 @@ def test_what_has_no_packed_form_is_refused():
         {"in_channels": 0}, {"out_channels": 1 << 20}, {"kernel_size": (3,)}, {"stride": (0, 1)}, {"padding": (1, 1)},
         {"groups": 3}, {"bias": 1}, {"threshold": "loc"}, {"window": 3}, {"shift": True}, {"gain": True},
         {"act": "gelu"}, {"act_on": "inner_sum"}, {"slopes": 4}, {"act": "rprelu"}, {"dilation": (True, 1)},
-        {"padding": [0, 0, 0, 0]},
+        {"padding": [0, 0, 0, 0]}, {"pixel_factor": True}, {"pixel_factor": 1},
     ],
     ids=str,
 )  # fmt: skip

@@ -21,7 +21,7 @@ ACT_PARTS = {"none": (), "relu": (), "hardtanh": (), "prelu": ("slope",), "rprel
 
 def layer(
     inputs=8, outputs=8, kernel=3, *, groups=1, threshold="local", window=3, shift=False, gain=False, act="rprelu",
-    **changes,
+    factor=False, **changes,
 ):  # fmt: skip
     """A packed layer of random numbers."""
     bits = torch.rand(outputs, inputs // groups, kernel, kernel) < 0.5
@@ -33,6 +33,7 @@ def layer(
         **numbers,
         "shift": torch.randn(inputs) * 0.2 if shift or threshold == "channel" else None,
         "gain": torch.rand(inputs) * 1.5 if gain else None,
+        "pixel_factor": torch.randn(inputs + 1) * 0.2 if factor else None,
         "kernel_size": (kernel, kernel),
         "stride": (1, 1),
         "padding": (kernel // 2,) * 4,
@@ -77,6 +78,7 @@ def test_engine_equals_the_reference(data):
         shift=draw(True, False) and threshold != "none", gain=draw(True, False) and threshold in ("local", "global"),
         act=draw(*ACT_PARTS), act_on=draw("branch", "sum"), stride=(stride, stride),
         dilation=(dilation, dilation), padding=padding, skip=same and draw(True, False),
+        factor=same and draw(True, False),
     )  # fmt: skip
     if draw(True, False):
         a = a._replace(bias=None)
@@ -98,7 +100,7 @@ def test_engine_equals_the_reference(data):
 def test_engine_equals_the_reference_at_the_edges_of_float(threshold, value):
     x = torch.randn(1, 8, 6, 7)
     x[0, :, 2, 3] = value
-    a = layer(threshold=threshold, act="none")
+    a = layer(threshold=threshold, act="none", factor=True)
     torch.testing.assert_close(binary_conv2d(x, a), reference.binary_conv2d(x, *a), rtol=0, atol=0, equal_nan=True)
 
 
@@ -158,12 +160,12 @@ class Holder(nn.Module):
     def __init__(self, arguments):
         super().__init__()
         self.rest = arguments.scalars
-        for name, value in zip(LayerArguments._fields[:8], arguments.tensors, strict=True):
+        for name, value in zip(LayerArguments._fields, arguments.tensors, strict=False):
             if value is not None:
                 self.register_buffer(name, value)
 
     def forward(self, x):
-        tensors = [getattr(self, name, None) for name in LayerArguments._fields[:8]]
+        tensors = [getattr(self, name, None) for name in LayerArguments._fields[: -len(self.rest)]]
         return torch.ops.lmb_quant.binary_conv2d(x, *tensors, *self.rest) * 2
 
 
@@ -242,6 +244,8 @@ def test_tensors_made_in_inference_mode_run_and_can_be_forgotten():
         ({"gain": torch.ones(7)}, "gain"),
         ({"gain": torch.ones(8), "threshold": "none", "window": 1}, "gain"),
         ({"act_on": "inner_sum"}, "act_on"),
+        ({"pixel_factor": torch.ones(8)}, "pixel_factor"),
+        ({"pixel_factor": torch.ones(9), "stride": (2, 2)}, "output"),
         ({"threshold": "chanel"}, "channel"),
         ({"threshold": "channel"}, "shift"),
         ({"window": 4}, "window"),

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LMBQ_ABI_VERSION 3
+#define LMBQ_ABI_VERSION 4
 
 #if defined(_WIN32)
 #define LMBQ_API __declspec(dllexport)
@@ -79,6 +79,7 @@ typedef struct lmbq_layer_desc {
     const float *slope;      /* LEAKY, PRELU, RPRELU */
     const float *gamma;      /* RPRELU: (O) */
     const float *zeta;       /* RPRELU: (O) */
+    const float *pixel_factor; /* (in_channels + 1) or NULL: weights, then offset. Needs outputs of the input's size */
 } lmbq_layer_desc;
 
 typedef struct lmbq_layer lmbq_layer;
@@ -101,7 +102,9 @@ LMBQ_API const char *lmbq_layer_kernel(const lmbq_layer *layer);
 LMBQ_API size_t lmbq_layer_bytes(const lmbq_layer *layer);
 LMBQ_API lmbq_status lmbq_layer_output_size(const lmbq_layer *layer, int64_t h, int64_t w, int64_t *oh, int64_t *ow);
 
-/* out = act(scale * conv(sign(x), W) + bias) [+ skip], or act(... [+ skip]). x (n,h,w,I); skip (NULL or out's shape) and out (n,oh,ow,O).
+/* out = act(scale * conv(sign(x), W) + bias) [+ skip], or act(... [+ skip]). With a pixel factor scale * conv(...) is
+ * multiplied by f = min(max(weights . x + offset, 0), 1) of its pixel; the sum of channel c mod 16 first, then these 16,
+ * 8, 4, 2 by halves. x (n,h,w,I); skip (NULL or out's shape) and out (n,oh,ow,O).
  * out may equal skip; out may equal x when their shapes are equal; any other overlap is refused. */
 LMBQ_API lmbq_status lmbq_layer_run(const lmbq_layer *layer, const float *x, const float *skip, float *out, int64_t n,
                                     int64_t h, int64_t w, int threads);

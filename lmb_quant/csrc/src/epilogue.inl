@@ -21,7 +21,10 @@ struct Params {
         }
         return v;
     }
-    V scaled(V count, V corr) const { return add(mul(sub_twice(corr, count), scale), bias); }
+    V scaled(V count, V corr, const float* factor) const {
+        const V v = mul(sub_twice(corr, count), scale);
+        return add(factor ? mul(v, V::set1(*factor)) : v, bias);
+    }
     template <int SKIP>
     V finished(V v, V skip) const {
         if (SKIP == SKIP_BEFORE_ACT) return activate(add(v, skip));

@@ -88,6 +88,7 @@ LMBQ_INLINE void expand16(const uint8_t* a, const uint8_t* b, uint16_t* o) {
 
 #include "binarize.inl"
 #include "epilogue.inl"
+#include "factor.inl"
 #include "lut_conv.inl"
 
 template <int ACT, int SKIP>
@@ -101,6 +102,6 @@ const ConvKernel kLut = {"avx2-lut",           lut_supports,        lut_unit,   
 
 }  // namespace
 
-const Isa isa_avx2 = {"avx2", binarize_row<F8>, &kLut};
+const Isa isa_avx2 = {"avx2", binarize_row<F8>, factor_row<F8>, &kLut};
 
 }  // namespace lmbq

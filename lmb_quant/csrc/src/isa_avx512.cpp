@@ -62,6 +62,7 @@ LMBQ_INLINE F16 sub_twice(F16 a, F16 b) { return {_mm512_fnmadd_ps(b.v, _mm512_s
 
 #include "binarize.inl"
 #include "epilogue.inl"
+#include "factor.inl"
 
 // acc += popcount(word ^ w), the compiler's own allocation of this triple spills (4.1 against 2.0 ms measured)
 LMBQ_INLINE void accumulate(__m512i& acc, __m512i word, __m512i w) {
@@ -159,7 +160,8 @@ LMBQ_INLINE void tile(const ConvPlan& p, const ConvRow& r, int x, int o0, const 
         for (int i = 0; i < PX; i++) {
             const size_t at_out = (size_t)(x + i) * p.out_channels + o;
             const F16 v = par.scaled(F16{_mm512_cvtepi32_ps(acc[i][b])},
-                                    F16::load(r.corr + (size_t)r.cls[x + i] * p.out_pad + o));
+                                    F16::load(r.corr + (size_t)r.cls[x + i] * p.out_pad + o),
+                                    r.factor ? r.factor + x + i : nullptr);
             par.template write<SKIP>(v, SKIP ? r.skip + at_out : nullptr, r.out + at_out, p.out_channels - o);
         }
     }
@@ -198,6 +200,6 @@ const ConvKernel kPopcount = {"avx512-vpopcntdq", supports,      unit,       bui
 
 }  // namespace
 
-const Isa isa_avx512 = {"avx512", binarize_row<F16>, &kPopcount};
+const Isa isa_avx512 = {"avx512", binarize_row<F16>, factor_row<F16>, &kPopcount};
 
 }  // namespace lmbq

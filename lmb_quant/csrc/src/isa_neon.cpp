@@ -14,6 +14,7 @@ struct F4 {
     static constexpr int lanes = 4;
     float32x4_t v;
     static F4 zero() { return {vdupq_n_f32(0)}; }
+    static F4 set1(float x) { return {vdupq_n_f32(x)}; }
     static F4 load(const float* p) { return {vld1q_f32(p)}; }
     static F4 load_part(const float* p, int n) {
         float t[4] = {0, 0, 0, 0};
@@ -96,6 +97,7 @@ LMBQ_INLINE void expand16(const uint8_t* a, const uint8_t* b, uint16_t* o) {
 
 #include "binarize.inl"
 #include "epilogue.inl"
+#include "factor.inl"
 #include "lut_conv.inl"
 
 template <int ACT, int SKIP>
@@ -109,6 +111,6 @@ const ConvKernel kLut = {"neon-lut",           lut_supports,        lut_unit,   
 
 }  // namespace
 
-const Isa isa_neon = {"neon", binarize_row<F8>, &kLut};
+const Isa isa_neon = {"neon", binarize_row<F8>, factor_row<F8>, &kLut};
 
 }  // namespace lmbq

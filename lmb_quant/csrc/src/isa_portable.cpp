@@ -14,6 +14,7 @@ struct F1 {
     static constexpr int lanes = 1;
     float v;
     static F1 zero() { return {0.0f}; }
+    static F1 set1(float x) { return {x}; }
     static F1 load(const float* p) { return {*p}; }
     static F1 load_part(const float* p, int) { return {*p}; }
     void store(float* p) const { *p = v; }
@@ -63,6 +64,7 @@ inline unsigned ge(const F8& a, const F8& b) {
 
 #include "binarize.inl"
 #include "epilogue.inl"
+#include "factor.inl"
 
 int popcount(uint64_t v) {
     v -= v >> 1 & 0x5555555555555555u;
@@ -133,7 +135,8 @@ void row(const ConvPlan& p, const ConvRow& r) {
             }
             const size_t at = (size_t)x * p.out_channels + o;
             const Params<F1, ACT> par(p, o);
-            par.template write<SKIP>(par.scaled(F1{(float)count}, F1{corr[o]}), SKIP ? r.skip + at : nullptr, r.out + at, 1);
+            const F1 v = par.scaled(F1{(float)count}, F1{corr[o]}, r.factor ? r.factor + x : nullptr);
+            par.template write<SKIP>(v, SKIP ? r.skip + at : nullptr, r.out + at, 1);
         }
     }
 }
@@ -143,6 +146,6 @@ void conv_row(const ConvPlan& p, const ConvRow& r) { LMBQ_DISPATCH_ROW(row, p, r
 
 const ConvKernel portable_conv = {"portable-popcount", supports,      unit,       build_segments, weight_bytes,
                                   pack_weights,        act_row_bytes, expand_row, conv_row};
-const Isa isa_portable = {"portable", binarize_row<F8>, &portable_conv};
+const Isa isa_portable = {"portable", binarize_row<F8>, factor_row<F8>, &portable_conv};
 
 }  // namespace lmbq

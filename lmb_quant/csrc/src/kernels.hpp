@@ -29,6 +29,14 @@ struct BinarizeRow {
     int bit_stride;
 };
 
+// The factors of one row's pixels, from the real input.
+struct FactorRow {
+    const float* x;
+    int width, channels;
+    const float* weights;  // channels, then the offset
+    float* out;
+};
+
 struct Segment {  // a stretch of consecutive activation groups read by one accumulation
     int32_t row;  // kernel row
     int32_t offset;  // from the tile's first pixel, in units of the activation format
@@ -42,6 +50,7 @@ struct ConvPlan {
     int act;
     int skip;  // where it is added, if a row has one
     const float *scale, *bias, *slope, *gamma, *zeta;
+    const float* pixel_factor;  // weights of the input channels and offset, or null
     const int32_t* tap_pop;  // [tap][out_pad]: +1 weights of each tap
     const void* weights;
     const Segment* segments;
@@ -54,6 +63,7 @@ struct ConvRow {
     int width;  // output pixels
     const float* corr;  // [class][out_pad]: valid bits + 2 * popcount of the weights under padding
     const uint16_t* cls;  // class of each output pixel
+    const float* factor;  // of each output pixel, or null
     const float* skip;
     float* out;
     const char* prefetch;  // a row the binarisation will want soon, or null
@@ -78,6 +88,7 @@ struct ConvKernel {
 struct Isa {
     const char* name;
     void (*binarize_row)(const BinarizeRow&);
+    void (*factor_row)(const FactorRow&);
     const ConvKernel* conv;
 };
 

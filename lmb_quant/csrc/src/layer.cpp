@@ -44,6 +44,10 @@ void check(const lmbq_layer_desc& d) {
     if (d.act == LMBQ_ACT_RPRELU)
         require(d.slope && d.slope_count == d.out_channels && d.gamma && d.zeta,
                 "rprelu needs out_channels slopes, gamma and zeta");
+    if (d.pixel_factor)
+        require(d.stride_h == 1 && d.stride_w == 1 && d.pad_top + d.pad_bottom == (d.kernel_h - 1) * d.dilation_h &&
+                    d.pad_left + d.pad_right == (d.kernel_w - 1) * d.dilation_w,
+                "a pixel factor needs outputs of the input's height and width");
 }
 
 }  // namespace
@@ -89,7 +93,8 @@ Layer::Layer(const lmbq_layer_desc& d) {
     plan.nsegments = (int)segments_.size();
 
     const size_t taps = (size_t)d.kernel_h * d.kernel_w, pad = (size_t)plan.out_pad, O = (size_t)d.out_channels;
-    float* params[5];
+    const size_t factors = d.pixel_factor ? (size_t)d.in_channels + 1 : 0;
+    float *params[5], *factor = nullptr;
     int32_t* pop = nullptr;
     char* weights = nullptr;
     auto lay_out = [&](char* base) {
@@ -97,6 +102,7 @@ Layer::Layer(const lmbq_layer_desc& d) {
         weights = c.take<char>(conv->weight_bytes(plan));
         for (float*& p : params) p = c.take<float>(pad);
         pop = c.take<int32_t>(taps * pad);
+        factor = c.take<float>(factors);
         return c.used();
     };
     bytes = lay_out(nullptr);
@@ -123,6 +129,7 @@ Layer::Layer(const lmbq_layer_desc& d) {
     plan.scale = params[0], plan.bias = params[1], plan.slope = params[2];
     plan.gamma = params[3], plan.zeta = params[4];
     plan.tap_pop = pop;
+    if (factors) plan.pixel_factor = std::copy(d.pixel_factor, d.pixel_factor + factors, factor) - factors;
 }
 
 Layer::~Layer() { aligned_delete(memory_); }

@@ -166,14 +166,14 @@ LMBQ_INLINE void count_pair(const void* const* act, const Segment* seg, int nseg
 
 template <class B, class V, int ACT, int SKIP, bool WHOLE>
 LMBQ_INLINE void finish_vector(const ConvPlan& p, const B* sum, size_t sum_step, bool high, int pixels, int o,
-                               const float* corr, size_t out_pad, const uint16_t* cls, const float* skip, float* out,
-                               size_t O) {
+                               const float* corr, size_t out_pad, const uint16_t* cls, const float* factor,
+                               const float* skip, float* out, size_t O) {
     const Params<V, ACT> par(p, o);
     const int left = WHOLE ? V::lanes : (int)O - o;
     for (int i = 0; i < pixels; i++) {
         const B half = sum[i * sum_step];
         const V c = high ? V::high_words(half) : V::low_words(half);
-        const V v = par.scaled(c, V::load(corr + cls[i] * out_pad + o));
+        const V v = par.scaled(c, V::load(corr + cls[i] * out_pad + o), factor ? factor + i : nullptr);
         const size_t at = i * O + o;
         par.template write<SKIP>(v, SKIP ? skip + at : nullptr, out + at, left);
     }
@@ -194,6 +194,7 @@ void lut_block(const ConvPlan& p, const ConvRow& r, int o0, const uint8_t* w) {
         for (int x = x0; x < x0 + pixels; x += 2)
             count_pair<B, NV>(act, seg, nseg, x * step, w, sum + (x - x0) * NV * 2);
         prefetch.next();
+        const float* factor = r.factor ? r.factor + x0 : nullptr;
         const float* skip = SKIP ? r.skip + x0 * O : nullptr;
         float* out = r.out + x0 * O;
         for (int v = 0; v < NV; v++)
@@ -202,10 +203,10 @@ void lut_block(const ConvPlan& p, const ConvRow& r, int o0, const uint8_t* w) {
                 const B* s = sum + v * 2 + (q & 1);
                 if (o + F <= p.out_channels)
                     finish_vector<B, V, ACT, SKIP, true>(p, s, NV * 2, q >= 2, pixels, o, r.corr, out_pad,
-                                                         r.cls + x0, skip, out, O);
+                                                         r.cls + x0, factor, skip, out, O);
                 else if (o < p.out_channels)
                     finish_vector<B, V, ACT, SKIP, false>(p, s, NV * 2, q >= 2, pixels, o, r.corr, out_pad,
-                                                          r.cls + x0, skip, out, O);
+                                                          r.cls + x0, factor, skip, out, O);
             }
     }
 }

@@ -68,6 +68,7 @@ public:
         ring_ = c.take<char>(act_bytes_ * (size_t)(ring_rows_ + 1));
         act_ = c.take<const void*>((size_t)p_.kh);
         saved_ = c.take<float>((size_t)saved_rows_ * j_.in_row());
+        factor_ = c.take<float>(p_.pixel_factor ? (size_t)j_.shape.ow : 0);
         return c.used();
     }
 
@@ -106,6 +107,7 @@ public:
             row.width = j_.shape.ow;
             row.corr = corrections_.for_row(taps_in_frame(top, h, p_.kh, p_.dh));
             row.cls = corrections_.classes();
+            row.factor = p_.pixel_factor ? factors(j_.image(image) + (size_t)y * j_.in_row()) : nullptr;
             row.skip = j_.skip ? j_.skip + at : nullptr;
             row.out = j_.out + at;
             const int soon = top + p_.sh + reach_ - 1 + l.threshold.window / 2 + 1;
@@ -118,6 +120,12 @@ public:
     }
 
 private:
+    // of a row that is not overwritten yet: output rows are those of the input
+    const float* factors(const float* x) const {
+        j_.layer.isa->factor_row({x, j_.shape.w, p_.in_channels, p_.pixel_factor, factor_});
+        return factor_;
+    }
+
     const Job& j_;
     const ConvPlan& p_;
     RowBinarizer binarizer_;
@@ -126,7 +134,7 @@ private:
     int reach_, ring_rows_, saved_rows_;
     char* ring_ = nullptr;
     const void** act_ = nullptr;
-    float* saved_ = nullptr;
+    float *saved_ = nullptr, *factor_ = nullptr;
 };
 
 struct Sweep {

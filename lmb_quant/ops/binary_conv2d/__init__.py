@@ -34,8 +34,8 @@ __all__ = [
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _REST = (
     ", Tensor weight_packed, Tensor weight_scale, Tensor? bias, Tensor? shift, Tensor? gain, Tensor? slope, "
-    "Tensor? gamma, Tensor? zeta, int[] kernel_size, int[] stride, int[] padding, int[] dilation, int groups, "
-    "str threshold, int window, str act, str act_on, bool skip"
+    "Tensor? gamma, Tensor? zeta, Tensor? pixel_factor, int[] kernel_size, int[] stride, int[] padding, "
+    "int[] dilation, int groups, str threshold, int window, str act, str act_on, bool skip"
 )
 
 
@@ -76,9 +76,13 @@ def _check(x: Tensor, a: LayerArguments) -> None:
             f"{inputs} channels. Allowed: torch.uint8 {expected}."
         )
     _check_sizes(a, inputs, outputs)
-    if min(_output_size(x, a)[2:]) < 1 or (a.skip and _output_size(x, a) != tuple(x.shape)):
-        kind = "the skip needs the input's" if a.skip else "positive sizes"
-        raise LMBError(f"output: shape {_output_size(x, a)} is not allowed. Allowed: {kind}.")
+    output = _output_size(x, a)
+    resized = a.pixel_factor is not None and output[2:] != tuple(x.shape[2:])
+    if min(output[2:]) < 1 or resized or (a.skip and output != tuple(x.shape)):
+        kind = (
+            "the skip needs the input's" if a.skip else "a pixel factor keeps the size" if resized else "positive sizes"
+        )
+        raise LMBError(f"output: shape {output} is not allowed. Allowed: {kind}.")
 
 
 def _check_sizes(a: LayerArguments, inputs: int, outputs: int) -> None:
@@ -92,6 +96,9 @@ def _check_sizes(a: LayerArguments, inputs: int, outputs: int) -> None:
             raise LMBError(f"{name}: act {a.act!r} {'needs' if value is None else 'has no'} {name}.")
         if value is not None and (value.ndim != 1 or value.numel() not in allowed):
             raise LMBError(f"{name}: shape {tuple(value.shape)} is not allowed. Allowed: ({max(allowed)},).")
+    if a.pixel_factor is not None and tuple(a.pixel_factor.shape) != (inputs + 1,):
+        shape = tuple(a.pixel_factor.shape)
+        raise LMBError(f"pixel_factor: shape {shape} is not allowed. Allowed: ({inputs + 1},).")
 
 
 def _run(x: Tensor, out: Tensor, a: LayerArguments) -> bool:
@@ -138,7 +145,9 @@ def _(x: Tensor, *arguments: Any) -> Tensor:
 
 
 def binary_conv2d(x: Tensor, arguments: LayerArguments) -> Tensor:
-    r"""Computes ``act(scale * conv(B, W) + bias) [+ x]``, or ``act(... + x)``, B and W packed bits.
+    r"""Computes ``act(f * scale * conv(B, W) + bias) [+ x]``, or ``act(... + x)``, B and W packed bits.
+
+    f is 1, or with a ``pixel_factor`` (I + 1,) a factor of each pixel: ``min(max(w . x + b, 0), 1)``, b its last value.
 
     Args:
         x: ``(N, C, H, W)``, floating point, any layout; computed in float32. Best channels-last.

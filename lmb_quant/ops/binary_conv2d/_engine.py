@@ -31,6 +31,7 @@ class LayerArguments(NamedTuple):
     slope: Tensor | None
     gamma: Tensor | None
     zeta: Tensor | None
+    pixel_factor: Tensor | None
     kernel_size: Sequence[int]
     stride: Sequence[int]
     padding: Sequence[int]
@@ -45,12 +46,12 @@ class LayerArguments(NamedTuple):
     @property
     def tensors(self) -> tuple[Tensor | None, ...]:
         """The tensors among them."""
-        return self[:8]
+        return self[:9]
 
     @property
     def scalars(self) -> tuple[Any, ...]:
         """All others, hashable."""
-        return tuple(tuple(v) if isinstance(v, Sequence) and not isinstance(v, str) else v for v in self[8:])
+        return tuple(tuple(v) if isinstance(v, Sequence) and not isinstance(v, str) else v for v in self[9:])
 
 
 class EngineLayer:

@@ -38,6 +38,20 @@ def input_bits(x: Tensor, threshold: str, window: int, shift: Tensor | None, gai
     return count * value - total >= -TIE_MARGIN * (count * value.abs() + total.abs())
 
 
+def factor_of_pixels(x: Tensor, pixel_factor: Tensor) -> Tensor:
+    """``min(max(w . x + b, 0), 1)``: float32 ``(N, C, H, W)`` and ``(C + 1,)``, b last, to ``(N, 1, H, W)``.
+
+    The order of the additions is part of the definition: channels c mod 16 first, then these 16, 8, 4, 2 by halves.
+    """
+    products = F.pad(x * _per_channel(pixel_factor[:-1]), (0, 0, 0, 0, 0, -x.shape[1] % 16)).unflatten(1, (-1, 16))
+    sums = torch.zeros_like(products[:, 0])
+    for part in products.unbind(1):
+        sums = sums + part
+    for half in (8, 4, 2, 1):
+        sums = sums[:, :half] + sums[:, half:]
+    return (sums + pixel_factor[-1]).clamp(0, 1)
+
+
 def binary_conv2d(
     x: Tensor,
     weight_packed: Tensor,
@@ -48,6 +62,7 @@ def binary_conv2d(
     slope: Tensor | None,
     gamma: Tensor | None,
     zeta: Tensor | None,
+    pixel_factor: Tensor | None,
     kernel_size: Sequence[int],
     stride: Sequence[int],
     padding: Sequence[int],
@@ -59,13 +74,15 @@ def binary_conv2d(
     act_on: str,
     skip: bool,
 ) -> Tensor:
-    """``act(scale * conv(B, W) + bias) [+ x]``, or ``act(... + x)``, in float32; a padded activation adds 0."""
+    """``act(f * scale * conv(B, W) + bias) [+ x]``, or ``act(... + x)``, in float32; a padded activation adds 0."""
     signs = torch.where(input_bits(x, threshold, window, shift, gain), 1.0, -1.0)
     weight = torch.where(unpack_bits(weight_packed, x.shape[1] // groups, kernel_size), 1.0, -1.0)
     top, left, bottom, right = padding
     signs = F.pad(signs, (left, right, top, bottom))
     y = F.conv2d(signs, weight, None, list(stride), 0, list(dilation), groups)  # whole numbers: exact in any order
     y = y * _per_channel(weight_scale)
+    if pixel_factor is not None:
+        y = y * factor_of_pixels(x, pixel_factor)
     if bias is not None:
         y = y + _per_channel(bias)
     if skip and act_on == "sum":

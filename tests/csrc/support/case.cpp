@@ -36,9 +36,9 @@ std::string Case::text() const {
     char b[400];
     snprintf(b, sizeof b,
              "n%d %dx%d %d->%d groups%d kernel%dx%d stride%dx%d dilation%dx%d pad %d %d %d %d threshold%d window%d "
-             "shift%d gain%d act_on%d act%d/%d bias%d skip%d threads%d content%d special%d",
+             "shift%d gain%d factor%d act_on%d act%d/%d bias%d skip%d threads%d content%d special%d",
              n, h, w, I, O, groups, kh, kw, sh, sw, dh, dw, top, left, bottom, right, threshold, window, shift, gain,
-             act_on, act, slopes, bias, skip, threads, content, special_parameters);
+             factor, act_on, act, slopes, bias, skip, threads, content, special_parameters);
     return b;
 }
 
@@ -73,7 +73,7 @@ Case random_case() {
         c.set_channels(in, out);
         c.set_act(pick(LMBQ_ACT_NONE, LMBQ_ACT_HARDTANH));
         c.act_on = pick(LMBQ_ACT_ON_BRANCH, LMBQ_ACT_ON_SUM);
-        c.bias = rng() % 4 != 0;
+        c.bias = rng() % 4 != 0, c.factor = c.keeps_size() && rng() % 2;
         c.skip = pick(SKIP_NONE, c.same_shape() ? SKIP_INPUT : SKIP_GIVEN);
         c.threads = pick(1, 4), c.content = pick(0, CONTENTS - 1), c.special_parameters = rng() % 8 == 0;
         return c;

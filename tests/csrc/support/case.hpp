@@ -26,7 +26,7 @@ struct Case {
     bool shift = false, gain = false;
     int act_on = LMBQ_ACT_ON_BRANCH;
     int act = LMBQ_ACT_RPRELU, slopes = 64;
-    bool bias = true;
+    bool bias = true, factor = false;
     int skip = SKIP_INPUT, threads = 1, content = NOISE;
     bool special_parameters = false;
 
@@ -34,6 +34,9 @@ struct Case {
     int ow() const { return (w + left + right - (kw - 1) * dw - 1) / sw + 1; }
     bool valid() const { return h + top + bottom > (kh - 1) * dh && w + left + right > (kw - 1) * dw; }
     bool same_shape() const { return I == O && oh() == h && ow() == w; }
+    bool keeps_size() const {
+        return sh == 1 && sw == 1 && top + bottom == (kh - 1) * dh && left + right == (kw - 1) * dw;
+    }
     bool in_place() const { return same_shape() && (sh == 1 || h == 1); }
     bool thresholds_given() const { return shift || threshold == LMBQ_THRESHOLD_CHANNEL; }
     size_t inputs() const { return (size_t)n * h * w * I; }

@@ -108,6 +108,19 @@ int sum_at(const Case& c, const Data& d, int n, int row, int col, int o) {
     return sum;
 }
 
+float pixel_factor(const Case& c, const Data& d, int n, int row, int col) {
+    const float* x = &d.x[(((size_t)n * c.h + row) * c.w + col) * c.I];
+    float sums[16] = {0};
+    for (int ch = 0; ch < c.I; ch++) {
+        const float product = x[ch] * d.factor[(size_t)ch];
+        sums[ch % 16] = sums[ch % 16] + product;
+    }
+    for (int half = 8; half; half /= 2)
+        for (int i = 0; i < half; i++) sums[i] = sums[i] + sums[i + half];
+    const float f = sums[0] + d.factor[(size_t)c.I];
+    return f < 0 ? 0 : f > 1 ? 1 : f;
+}
+
 float activate(const Case& c, const Data& d, float v, size_t o) {
     const float slope = d.slope.empty() ? 0 : d.slope[c.slopes == 1 ? 0 : o];
     if (c.act == LMBQ_ACT_RELU) return v < 0 ? 0 : v;
@@ -127,6 +140,8 @@ Data make(const Case& c) {
     for (size_t i = 0; i < d.x.size(); i++) d.x[i] = value(c.content, i, c.I);
     const bool odd = c.special_parameters;
     d.thresholds = reals((size_t)c.I, odd), d.gain = reals((size_t)c.I, odd);
+    d.factor = reals((size_t)c.I + 1, odd);
+    for (float& f : d.factor) f *= 0.25f;  // so that not most of them end at 0 or 1
     d.scale = reals(O, odd), d.bias = reals(O, odd), d.gamma = reals(O, odd), d.zeta = reals(O, odd);
     d.slope = reals((size_t)c.slopes, odd);
     d.weight.resize(rows * per);
@@ -148,15 +163,18 @@ void compute(const Case& c, Data& d) {
     size_t at = 0;
     for (int n = 0; n < c.n; n++)
         for (int row = 0; row < c.oh(); row++)
-            for (int col = 0; col < c.ow(); col++)
+            for (int col = 0; col < c.ow(); col++) {
+                const float factor = c.factor ? pixel_factor(c, d, n, row, col) : 1.0f;
                 for (size_t o = 0; o < (size_t)c.O; o++, at++) {
                     float v = (float)sum_at(c, d, n, row, col, (int)o) * d.scale[o];
+                    if (c.factor) v = v * factor;
                     if (c.bias) v = v + d.bias[o];
                     const bool before = c.act_on == LMBQ_ACT_ON_SUM;
                     if (c.skip && before) v = v + d.skip[at];
                     v = activate(c, d, v, o);
                     d.y[at] = c.skip && !before ? v + d.skip[at] : v;
                 }
+            }
 }
 
 lmbq_layer_desc Data::describe(const Case& c, int isa) const {
@@ -175,6 +193,7 @@ lmbq_layer_desc Data::describe(const Case& c, int isa) const {
     s.thresholds = c.thresholds_given() ? thresholds.data() : nullptr;
     s.gain = c.gain ? gain.data() : nullptr;
     s.slope = slope.data(), s.gamma = gamma.data(), s.zeta = zeta.data();
+    s.pixel_factor = c.factor ? factor.data() : nullptr;
     return s;
 }
 

@@ -6,7 +6,7 @@
 namespace lmbq_test {
 
 struct Data {
-    std::vector<float> x, skip, thresholds, gain, scale, bias, slope, gamma, zeta;
+    std::vector<float> x, skip, thresholds, gain, factor, scale, bias, slope, gamma, zeta;
     std::vector<uint8_t> weight, packed_weight;  // one byte a bit (O, taps, I/groups); as in the file
     std::vector<uint8_t> bits, y_bits;           // of x: one byte a bit; as lmbq_binarize gives them
     std::vector<float> y;

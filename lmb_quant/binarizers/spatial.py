@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A factor for each pixel, from its real values: spatial re-scaling that a packed layer can have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from ._base import Rescaler, zero_layer
+from ._registry import rescaler
+from .ebsr import check_size
+
+
+@rescaler("spatial", source="EBSR, SCALES (arXiv 2303.12270): spatial re-scaling; the limits are this project's choice")
+class Spatial(Rescaler):
+    """The factor ``min(max(1/2 + z/4, 0), 1)``, z a 1 x 1 convolution of the input to one map.
+
+    It is the logistic function's tangent at 0, limited: no exponential at run time. At first it is 1/2, as all
+    weights are 0.
+
+    Args:
+        conv: The convolution whose output is scaled.
+
+    Raises:
+        LMBError: If the convolution changes height or width.
+    """
+
+    def __init__(self, conv: nn.Conv2d, /) -> None:
+        super().__init__()
+        check_size(conv, "spatial")
+        self.spatial = zero_layer(nn.Conv2d, conv.in_channels, 1, 1)
+
+    @classmethod
+    def for_conv(cls, conv: nn.Conv2d, **options: Any) -> Self:
+        """Makes it for the convolution's channels."""
+        return cls(conv, **options)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns ``(N, I, H, W)`` as it is, and the factor ``(N, 1, H, W)``."""
+        return x, (self.spatial(x) / 4 + 0.5).clamp(0, 1)
+
+    def packed_factor(self) -> Tensor:
+        """Weights and offset of the factor."""
+        assert self.spatial.bias is not None
+        return torch.cat([self.spatial.weight.flatten() / 4, self.spatial.bias / 4 + 0.5]).detach()
