@@ -223,6 +223,7 @@ def bench_speed(
         int | None, typer.Option(min=1, help="Residual blocks, or vdsr's middle convolutions; default: 16 or 18.")
     ] = None,
     num_feat: Annotated[int, typer.Option(min=1, help="Channels of the body.")] = 64,
+    recipe: Annotated[str, typer.Option(help="Recipe of the packed form, name or file.")] = "lmb",
     size: Annotated[tuple[int, int], typer.Option(min=1, help="Height and width of the LR image, pixels.")] = (
         180,
         320,
@@ -243,6 +244,7 @@ def bench_speed(
                 arch=arch,
                 blocks=blocks,
                 num_feat=num_feat,
+                recipe=recipe,
                 size=size,
                 rounds=rounds,
                 threads=threads,

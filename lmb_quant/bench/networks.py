@@ -42,16 +42,17 @@ def empty_network(arch: str, arguments: dict[str, Any]) -> nn.Module:
         return ARCHS[arch][0](**arguments, recipe=None)
 
 
-def make_networks(arch: str, blocks: int | None, num_feat: int) -> Networks:
+def make_networks(arch: str, blocks: int | None, num_feat: int, recipe: str = "lmb") -> Networks:
     """Makes a network for SR factor 4 with random parameters, the same weights in all forms.
 
     Args:
         arch: ``"srresnet"`` (light tail) or ``"vdsr"``.
         blocks: Residual blocks or middle convolutions; None for the architecture's default.
         num_feat: Channels of the body.
+        recipe: Name or file of the recipe of the binary form; its layers must pack.
 
     Raises:
-        LMBError: If the architecture is unknown.
+        LMBError: If the architecture or the recipe is unknown, or a layer has no packed form.
     """
     if arch not in ARCHS:
         raise LMBError(unknown_name("arch", arch, ARCHS))
@@ -62,11 +63,14 @@ def make_networks(arch: str, blocks: int | None, num_feat: int) -> Networks:
     for conv in others[1:]:
         nn.init.normal_(conv.weight, std=0.006)  # small, or a bit that rounding turns would turn many of later layers
     nn.init.normal_(last.weight)  # it starts at 0; so large, what the body computes is most of the output
-    binary = binarize(copy.deepcopy(floating), "lmb")
+    binary = binarize(copy.deepcopy(floating), recipe)
     for conv in binary_convs(binary):
         if isinstance(conv.act, RPReLU):
             for parameter in conv.act.parameters():
                 nn.init.uniform_(parameter, -0.25, 0.5)
+        if conv.rescale is not None:
+            for parameter in conv.rescale.parameters():
+                nn.init.normal_(parameter, std=0.1)
     packed = convert(binary)
     for network in (floating, binary):
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

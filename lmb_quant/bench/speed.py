@@ -63,6 +63,7 @@ class SpeedReport:
     """
 
     arch: str
+    recipe: str
     arguments: dict[str, Any]
     size: tuple[int, int]
     rounds: int
@@ -88,7 +89,7 @@ class SpeedReport:
     def __str__(self) -> str:
         arguments = ", ".join(f"{name} {value}" for name, value in self.arguments.items())
         title = (
-            f"{self.arch} ({arguments}) on {self.size[0]} x {self.size[1]} pixels; one thread: {CPU_TIME}, several: "
+            f"{self.arch} ({arguments}), recipe {self.recipe}, on {self.size[0]} x {self.size[1]} pixels; one thread: {CPU_TIME}, several: "
             f"{WALL_TIME}; {self.rounds} interleaved rounds\n{self.machine}; body by {', '.join(self.kernels)}"
         )
         rows = [
@@ -126,6 +127,7 @@ def measure_speed(
     arch: str = "srresnet",
     blocks: int | None = None,
     num_feat: int = 64,
+    recipe: str = "lmb",
     size: tuple[int, int] = (180, 320),
     rounds: int = 9,
     threads: int = 2,
@@ -141,6 +143,7 @@ def measure_speed(
         arch: ``"srresnet"`` with the light tail, or ``"vdsr"``.
         blocks: Residual blocks (srresnet) or middle convolutions (vdsr); by default 16 or 18.
         num_feat: Channels of the body.
+        recipe: Name or file of the recipe of the packed form.
         size: Height and width of the LR image, pixels; batch 1.
         rounds: Timed runs of each form.
         threads: CPU threads, measured beside one thread.
@@ -160,7 +163,7 @@ def measure_speed(
     counts = (1,) if threads == 1 else (1, threads)
     with torch.inference_mode(), torch.random.fork_rng(devices=()), compiled.frozen():
         torch.manual_seed(0)
-        networks, image = make_networks(arch, blocks, num_feat), make_image(*size)
+        networks, image = make_networks(arch, blocks, num_feat, recipe), make_image(*size)
         runs = dict(_forms(networks, image, not missing, notes))
         found, competitors = {}, {}
         for count in counts:
@@ -179,6 +182,7 @@ def measure_speed(
     layers = [layer for layer in summary(networks.packed, (1, 3, 8, 8)).layers if layer.bits == 1]
     return SpeedReport(
         arch=networks.name,
+        recipe=recipe,
         arguments=networks.arguments,
         size=size,
         rounds=rounds,

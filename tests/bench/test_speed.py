@@ -93,3 +93,12 @@ def test_other_mistakes():
         measure_kernels(channels=[8], size=(4, 4), isas=["avx1024"], rounds=1, with_compiled=False)
     with pytest.raises(LMBError, match="threads: 0 is not allowed"):
         measure_speed(threads=0)
+    with pytest.raises(LMBError, match="'scales' has no packed form"):
+        measure_speed(recipe="scales", blocks=1, num_feat=8)
+
+
+def test_speed_of_another_recipe():
+    size = {"blocks": 1, "num_feat": 8, "size": (12, 16), "rounds": 1, "threads": 1, "with_compiled": False}
+    plain, spatial = (measure_speed(recipe=recipe, **size) for recipe in ("lmb-plus", "lmb-spatial"))
+    assert "recipe lmb-spatial" in str(spatial)
+    assert spatial.binary_layers.packed - plain.binary_layers.packed == 2 * 4 * (8 + 1)  # two layers, 9 floats each
