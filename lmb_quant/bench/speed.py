@@ -88,9 +88,10 @@ class SpeedReport:
 
     def __str__(self) -> str:
         arguments = ", ".join(f"{name} {value}" for name, value in self.arguments.items())
+        height, width = self.size
         title = (
-            f"{self.arch} ({arguments}), recipe {self.recipe}, on {self.size[0]} x {self.size[1]} pixels; one thread: {CPU_TIME}, several: "
-            f"{WALL_TIME}; {self.rounds} interleaved rounds\n{self.machine}; body by {', '.join(self.kernels)}"
+            f"{self.arch} ({arguments}), recipe {self.recipe}, on {height} x {width} pixels; one thread: {CPU_TIME}, "
+            f"several: {WALL_TIME}; {self.rounds} interleaved rounds\n{self.machine}; body by {', '.join(self.kernels)}"
         )
         rows = [
             (
