@@ -9,13 +9,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 from typing_extensions import Self
 
 from lmb_quant.errors import LMBError, RecipeError, unknown_name
 from lmb_quant.strict_data import validate
-from lmb_quant.strict_yaml import parse_mapping
+from lmb_quant.strict_yaml import dump_yaml, parse_mapping
 
 TOKENS = ("@first", "@last", "@upsample", "@pointwise", "@grouped", "@strided")
 
@@ -252,7 +251,7 @@ class Recipe(BaseModel):
 
     def to_yaml(self) -> str:
         """YAML text that :meth:`load` reads back to an equal recipe."""
-        return yaml.safe_dump(self.to_dict(), sort_keys=False)
+        return dump_yaml(self.to_dict())
 
 
 def recipe_names() -> list[str]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""YAML as users mean it, for recipes and option files: 1e-4 is a number, and a key given twice is an error."""
+"""YAML as users mean it, for recipes, option files and cards: 1e-4 is a number, a key given twice is an error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import yaml
 
 from lmb_quant.errors import LMBError
 
-_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
 
 
 class _Loader(yaml.SafeLoader):
@@ -24,10 +24,13 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.yaml_implicit_resolvers = {
-    first: list(pairs) for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
+class _Dumper(yaml.SafeDumper):
+    """A safe dumper that quotes what :class:`_Loader` would read as a number, such as the text ``1e4``."""
+
+
+for _part in (_Loader, _Dumper):
+    _part.yaml_implicit_resolvers = {first: list(pairs) for first, pairs in _part.yaml_implicit_resolvers.items()}
+    _part.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
 
 
 def parse_yaml(text: str) -> Any:
@@ -40,6 +43,16 @@ def parse_yaml(text: str) -> Any:
         return yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, RecursionError) as error:
         raise LMBError(f"not valid YAML: {error}") from None
+
+
+def dump_yaml(data: Any, width: int = 80) -> str:
+    """Writes plain data as YAML that :func:`parse_yaml` reads back; keys stay in their order.
+
+    Args:
+        data: What JSON holds.
+        width: Characters a line has, about.
+    """
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=width)
 
 
 def parse_mapping(text: str, place: str, what: str) -> dict[str, Any]:

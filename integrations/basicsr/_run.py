@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
-import yaml
 
 from lmb_quant.errors import LMBError
+from lmb_quant.strict_yaml import dump_yaml
 
 from basicsr.utils.logger import initialized_logger
 
@@ -89,7 +89,7 @@ def _option_file(args: argparse.Namespace, command: str, *, is_train: bool) -> I
         )
     with tempfile.TemporaryDirectory(prefix="lmb-quant-") as folder:
         path = Path(folder) / source.name
-        text = yaml.safe_dump(opt, sort_keys=False, allow_unicode=True)
+        text = dump_yaml(opt)
         path.write_text(f"# {source.absolute()} as used by: {command}\n{text}", encoding="utf-8")
         yield path
 

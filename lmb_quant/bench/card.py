@@ -10,7 +10,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jinja2 import Environment, StrictUndefined
 from torch import nn
 
@@ -24,7 +23,7 @@ from lmb_quant.integrations.basicsr.options import build
 from lmb_quant.integrations.basicsr.run_record import read_runs
 from lmb_quant.rewrite import recipe_of
 from lmb_quant.serialize import load, save
-from lmb_quant.strict_yaml import parse_mapping
+from lmb_quant.strict_yaml import dump_yaml, parse_mapping
 from lmb_quant.zoo import Card
 
 from .suite.evaluate import evaluate
@@ -167,7 +166,7 @@ def _training(experiment: Path, opt: dict[str, Any], command: str) -> dict[str, 
 
 
 def _text(card: Card) -> str:
-    head = yaml.safe_dump(card.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+    head = dump_yaml(card.model_dump(mode="json"), width=110)
     source = files(__package__).joinpath("card.md.j2").read_text(encoding="utf-8")
     template = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(source)
     return f"---\n{head}---\n\n{template.render(card=card)}\n"

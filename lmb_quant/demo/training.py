@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from lmb_quant.archs import LMBSRResNet
 from lmb_quant.errors import LMBError
 from lmb_quant.machine import cores
+from lmb_quant.strict_yaml import dump_yaml
 
 UPSCALE = 4
 NETWORK: dict[str, Any] = {"num_in_ch": 3, "num_out_ch": 3, "num_feat": 64, "num_block": 8, "upscale": UPSCALE}
@@ -100,7 +100,7 @@ def train_all(folder: Path, runs: Sequence[Run], steps: int) -> None:
 
 def _start(folder: Path, run: Run, steps: int) -> subprocess.Popen[bytes]:
     path = folder / f"{run.name}.yml"
-    path.write_text(yaml.safe_dump(_options(folder, run, steps), sort_keys=False), encoding="utf-8")
+    path.write_text(dump_yaml(_options(folder, run, steps)), encoding="utf-8")
     command = [sys.executable, "-m", "lmb_quant.integrations.basicsr.train", "-opt", str(path)]
     with _log_file(folder, run).open("wb") as log:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}

@@ -97,8 +97,9 @@ def test_other_mistakes():
         measure_speed(recipe="scales", blocks=1, num_feat=8)
 
 
-def test_speed_of_another_recipe():
-    size = {"blocks": 1, "num_feat": 8, "size": (12, 16), "rounds": 1, "threads": 1, "with_compiled": False}
-    plain, spatial = (measure_speed(recipe=recipe, **size) for recipe in ("lmb-plus", "lmb-spatial"))
-    assert "recipe lmb-spatial" in str(spatial)
-    assert spatial.binary_layers.packed - plain.binary_layers.packed == 2 * 4 * (8 + 1)  # two layers, 9 floats each
+def test_speed_of_another_recipe(monkeypatch):
+    monkeypatch.setattr("lmb_quant.bench.memory.can_measure", lambda: False)  # measured by another test
+    report = measure_speed(recipe="lmb-spatial", blocks=1, num_feat=8, size=(12, 16), rounds=1, with_compiled=False)
+    assert "recipe lmb-spatial" in str(report)
+    numbers = 8 * 8  # alpha, bias, shift, gain, slope, gamma, zeta: 7 for each of 8 channels; the pixel factor's 9
+    assert report.binary_layers.packed == 2 * (8 * 9 + 4 * (numbers + 1))

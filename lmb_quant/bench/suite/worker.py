@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from filelock import Timeout
 from torch import nn
 
@@ -28,6 +27,7 @@ from lmb_quant.integrations.basicsr.metrics import enlarge_image, run_network
 from lmb_quant.integrations.basicsr.metrics_log import read_validations
 from lmb_quant.integrations.basicsr.train import main as train
 from lmb_quant.machine import machine
+from lmb_quant.strict_yaml import dump_yaml
 
 from .cells import Cell
 from .environment import versions
@@ -109,7 +109,7 @@ def _train(cell: Cell, folder: Path) -> tuple[nn.Module, dict[str, Any]]:
             shutil.rmtree(run, ignore_errors=True)  # killed before its first checkpoint
         options = folder / "options.yml"
         num_gpu = int(torch.cuda.is_available())
-        options.write_text(yaml.safe_dump(training_options(cell, num_gpu=num_gpu), sort_keys=False), encoding="utf-8")
+        options.write_text(dump_yaml(training_options(cell, num_gpu=num_gpu)), encoding="utf-8")
         os.chdir(folder)
         if train(["-opt", str(options), "--auto_resume"]) != 0:
             raise LMBError("the training was refused; the message above says why.")

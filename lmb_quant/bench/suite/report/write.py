@@ -10,11 +10,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jinja2 import Environment
 from markupsafe import Markup
 
 from lmb_quant.integrations.basicsr.checkpoint import write_atomically
+from lmb_quant.strict_yaml import dump_yaml
 
 from .answers import answers
 from .columns import make_columns, notes, shown_columns, table
@@ -117,7 +117,7 @@ def settings(findings: Findings) -> str:
     data = findings.manifest["data"]
     images = {part: {each["name"]: f"{each['images']} images" for each in data[part]} for part in ("train", "test")}
     given = _given({**findings.manifest["suite"], "found": images})
-    return yaml.safe_dump(given, sort_keys=False, width=100).rstrip()
+    return dump_yaml(given, width=100).rstrip()
 
 
 def _given(value: Any) -> Any:
