@@ -165,6 +165,29 @@ class Rescaler(Part):
         return 0
 
 
+class SpatialRescaler(Rescaler):
+    """A rescaler with ``spatial``, a 1 x 1 convolution of the input to one map; all its weights are 0 at first.
+
+    Args:
+        conv: The convolution whose output is scaled.
+
+    Raises:
+        LMBError: If the convolution changes height or width.
+    """
+
+    def __init__(self, conv: nn.Conv2d, /) -> None:
+        super().__init__()
+        if not keeps_size(conv):
+            allowed = "convolutions that keep both"
+            raise LMBError(f"rescaler {self.recipe_name!r}: {conv} changes height or width. Allowed: {allowed}.")
+        self.spatial = zero_layer(nn.Conv2d, conv.in_channels, 1, 1)
+
+    @classmethod
+    def for_conv(cls, conv: nn.Conv2d, **options: Any) -> Self:
+        """Makes it for the convolution's channels."""
+        return cls(conv, **options)
+
+
 def keeps_size(conv: nn.Conv2d) -> bool:
     """Whether a convolution's output has the height and width of its input, whatever they are."""
     if any(step > 1 for step in conv.stride):

@@ -4,26 +4,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import Self
 
-from lmb_quant.errors import LMBError
-
-from ._base import Rescaler, keeps_size, zero_layer
+from ._base import SpatialRescaler, zero_layer
 from ._registry import rescaler
 
 
-def check_size(conv: nn.Conv2d, name: str) -> None:
-    """Raises LMBError if a map of the input's pixels does not fit the convolution's output."""
-    if not keeps_size(conv):
-        raise LMBError(f"rescaler {name!r}: {conv} changes height or width. Allowed: convolutions that keep both.")
-
-
 @rescaler("ebsr", source="EBSR, arXiv 2303.12270v1, as read in a re-implementation of others")
-class EBSR(Rescaler):
+class EBSR(SpatialRescaler):
     """Binarises ``x + shift``; the factor is ``sigmoid(spatial(x)) * sigmoid(scale)``.
 
     ``spatial`` is a 1 x 1 convolution to one map. ``shift`` (one number an input channel) and ``scale`` (one an output
@@ -39,11 +29,9 @@ class EBSR(Rescaler):
     """
 
     def __init__(self, conv: nn.Conv2d, /) -> None:
-        super().__init__()
-        check_size(conv, "ebsr")
+        super().__init__(conv)
         inputs, outputs = conv.in_channels, conv.out_channels
         self.sizes = (inputs, outputs)
-        self.spatial = zero_layer(nn.Conv2d, inputs, 1, 1)
         parts, result = (
             zero_layer(nn.Conv2d, inputs, 2 * inputs, 1),
             zero_layer(nn.Conv2d, 2 * inputs, sum(self.sizes), 1),
@@ -51,11 +39,6 @@ class EBSR(Rescaler):
         with torch.no_grad():
             parts.weight.copy_(torch.cat([torch.eye(inputs), -torch.eye(inputs)])[:, :, None, None])
         self.channels = nn.Sequential(nn.AdaptiveAvgPool2d(1), parts, nn.ReLU(), result)
-
-    @classmethod
-    def for_conv(cls, conv: nn.Conv2d, **options: Any) -> Self:
-        """Makes it for the convolution's channels."""
-        return cls(conv, **options)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Maps ``(N, I, H, W)`` to the same, shifted, and the factor ``(N, O, H, W)``."""

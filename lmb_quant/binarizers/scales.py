@@ -13,9 +13,8 @@ from typing_extensions import Self
 from lmb_quant.errors import LMBError
 from lmb_quant.ops import check_surrogate, surrogate_sign
 
-from ._base import ActivationBinarizer, Golden, Rescaler, zero_layer
+from ._base import ActivationBinarizer, Golden, SpatialRescaler, zero_layer
 from ._registry import activation_binarizer, rescaler
-from .ebsr import check_size
 
 
 @activation_binarizer(
@@ -67,7 +66,7 @@ class ScalesActivation(ActivationBinarizer):
 
 
 @rescaler("scales", source="SCALES, arXiv 2303.12270v2 (abstract); the forms of both parts are from memory")
-class Scales(Rescaler):
+class Scales(SpatialRescaler):
     """The factor ``sigmoid(spatial(x)) * sigmoid(channel(means of x's maps))``.
 
     ``spatial`` is a 1 x 1 convolution to one map; ``channel`` a convolution along the channels with a kernel of 5. At
@@ -81,17 +80,10 @@ class Scales(Rescaler):
     """
 
     def __init__(self, conv: nn.Conv2d, /) -> None:
-        super().__init__()
-        check_size(conv, "scales")
+        super().__init__(conv)
         if conv.in_channels != conv.out_channels:
             raise LMBError(f"rescaler 'scales': {conv} changes the number of channels. Allowed: as many as it reads.")
-        self.spatial = zero_layer(nn.Conv2d, conv.in_channels, 1, 1)
         self.channel = zero_layer(nn.Conv1d, 1, 1, 5, padding=2)
-
-    @classmethod
-    def for_conv(cls, conv: nn.Conv2d, **options: Any) -> Self:
-        """Makes it for the convolution's channels."""
-        return cls(conv, **options)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns ``(N, C, H, W)`` as it is, and the factor of the same size."""

@@ -3,19 +3,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from torch import Tensor, nn
-from typing_extensions import Self
+from torch import Tensor
 
-from ._base import Rescaler, zero_layer
+from ._base import SpatialRescaler
 from ._registry import rescaler
-from .ebsr import check_size
 
 
 @rescaler("spatial", source="EBSR, SCALES (arXiv 2303.12270): spatial re-scaling; the limits are this project's choice")
-class Spatial(Rescaler):
+class Spatial(SpatialRescaler):
     """The factor ``min(max(1/2 + z/4, 0), 1)``, z a 1 x 1 convolution of the input to one map.
 
     It is the logistic function's tangent at 0, limited: no exponential at run time. At first it is 1/2, as all
@@ -27,16 +23,6 @@ class Spatial(Rescaler):
     Raises:
         LMBError: If the convolution changes height or width.
     """
-
-    def __init__(self, conv: nn.Conv2d, /) -> None:
-        super().__init__()
-        check_size(conv, "spatial")
-        self.spatial = zero_layer(nn.Conv2d, conv.in_channels, 1, 1)
-
-    @classmethod
-    def for_conv(cls, conv: nn.Conv2d, **options: Any) -> Self:
-        """Makes it for the convolution's channels."""
-        return cls(conv, **options)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns ``(N, I, H, W)`` as it is, and the factor ``(N, 1, H, W)``."""

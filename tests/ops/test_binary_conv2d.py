@@ -160,7 +160,7 @@ class Holder(nn.Module):
     def __init__(self, arguments):
         super().__init__()
         self.rest = arguments.scalars
-        for name, value in zip(LayerArguments._fields, arguments.tensors, strict=False):
+        for name, value in zip(LayerArguments._fields[: -len(self.rest)], arguments.tensors, strict=True):
             if value is not None:
                 self.register_buffer(name, value)
 
