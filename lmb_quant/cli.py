@@ -266,7 +266,7 @@ def bench_training_step(
     from lmb_quant.bench.training_step import measure_training_steps
 
     with _figures(output) as (_, write):
-        write(measure_training_steps(recipe or None, rounds=rounds, threads=threads, smoke=smoke))
+        write(measure_training_steps(recipe, rounds=rounds, threads=threads, smoke=smoke))
 
 
 @contextmanager
