@@ -5,6 +5,7 @@ from .convert import convert as convert
 from .errors import LMBError as LMBError
 from .errors import RecipeError as RecipeError
 from .export import export_onnx as export_onnx
+from .modules import set_precision as set_precision
 from .recipe import Recipe as Recipe
 from .report import summary as summary
 from .rewrite import binarize as binarize

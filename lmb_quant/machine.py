@@ -14,7 +14,18 @@ from pathlib import Path
 
 import torch
 
-_FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_vpopcntdq", "avx512_bf16", "amx_int8", "neon", "asimd")
+_FLAGS = (
+    "avx2",
+    "fma",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_vpopcntdq",
+    "avx512_bf16",
+    "amx_bf16",
+    "amx_int8",
+    "neon",
+    "asimd",
+)
 
 
 def cpu_name() -> str:

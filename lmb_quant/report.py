@@ -29,7 +29,8 @@ class LayerReport:
     summary's input; weight-only int8 computes in float. ``kernel`` is what runs a packed layer, e.g. ``avx2-lut``; else
     empty. Where several binary tensors stand for a real one, ``bits`` is their number, and binary MACs are those of
     ``bases`` convolutions. Of the float MACs ``unit_macs`` belong to what surrounds a binary convolution, whose own
-    convolutions and linear layers have ``unit_weights``.
+    convolutions and linear layers have ``unit_weights``. ``trains_by`` is what runs a binary layer in training, see
+    :attr:`lmb_quant.modules.BinaryConv2d.trains_by`.
     """
 
     name: str
@@ -47,6 +48,7 @@ class LayerReport:
     bases: int = 1
     unit_macs: int = 0
     unit_weights: int = 0
+    trains_by: str = ""
 
     @property
     def ops(self) -> float:
@@ -118,6 +120,9 @@ class Summary:
             ("total", "", "", "", "", f"{self.bytes:,}", *(f"{n:,}" for n in totals), f"{self.ops:,.0f}",
              f"{self.additions:,}")
         )  # fmt: skip
+        if any(layer.trains_by for layer in self.layers):
+            columns = (*columns, "trains by")
+            rows = [(*row, by) for row, by in zip(rows, [*(la.trains_by for la in self.layers), ""], strict=True)]
         if any(layer.kernel for layer in self.layers):
             columns = (*columns, "kernel")
             rows = [(*row, kernel) for row, kernel in zip(rows, [*(la.kernel for la in self.layers), ""], strict=True)]
@@ -220,6 +225,7 @@ def _report_binary(name: str, module: BinaryConv2d, all_runs: dict[str, list[_Ru
         bases=bases,
         unit_macs=unit_macs,
         unit_weights=sum(part.weight.numel() for part, _ in inner),
+        trains_by=module.trains_by,
     )
 
 

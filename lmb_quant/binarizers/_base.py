@@ -14,7 +14,7 @@ from torch.nn.utils import skip_init
 from typing_extensions import Self
 
 from lmb_quant.errors import LMBError
-from lmb_quant.ops import Threshold
+from lmb_quant.ops import Comparison, Threshold
 
 _L = TypeVar("_L", bound=nn.Module)
 
@@ -123,9 +123,24 @@ class ActivationBinarizer(Binarizer):
     macs_per_value: int = 0
     """Real multiplications for each activation value, beside those of convolutions and linear layers inside."""
 
-    def packed_threshold(self) -> Threshold | None:
-        """The comparison as data, for the packed form; None where the binariser has no such form."""
+    def comparison(self) -> Comparison | None:
+        """What :meth:`forward` computes as data, with the live parameters; None where it has no such form.
+
+        With it a layer packs, and trains by the engine.
+
+        Raises:
+            LMBError: If an option is beyond what the packed form allows.
+        """
         return None
+
+    def packed_threshold(self) -> Threshold | None:
+        """The comparison without gradients, for the packed form; None where the binariser has no such form.
+
+        Raises:
+            LMBError: As :meth:`comparison`.
+        """
+        comparison = self.comparison()
+        return None if comparison is None else comparison.threshold.detach()
 
 
 class WeightBinarizer(Binarizer):
@@ -143,11 +158,11 @@ class Rescaler(Part):
         """Maps ``(N, I, H, W)`` to what is binarised in its place, and a factor that broadcasts to the output."""
 
     def packed_factor(self) -> Tensor | None:
-        """The factor of a pixel as data, for the packed form; None where the rescaler has no such form.
+        """The factor of a pixel as data, for the packed form and the engine; None where the rescaler has no such form.
 
         Returns:
             ``(I + 1,)``: the factor is ``min(max(w . x + b, 0), 1)`` of the pixel's input x, b the last value. The
-            input is binarised as it is, and the output has its height and width.
+            input is binarised as it is, and the output has its height and width. Differentiable.
         """
         return None
 

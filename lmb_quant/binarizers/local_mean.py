@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from lmb_quant.errors import LMBError, unknown_name
-from lmb_quant.ops import Threshold, check_surrogate, local_mean_sign
+from lmb_quant.ops import Comparison, Threshold, check_surrogate, local_mean_sign
 from lmb_quant.ops.local_mean import GLOBAL, check_normalize, check_window
 
 from ._base import ActivationBinarizer, Golden
@@ -94,13 +94,11 @@ class LocalMean(ActivationBinarizer):
             progress=self.progress,
         )
 
-    def packed_threshold(self) -> Threshold:
+    def comparison(self) -> Comparison:
         """The comparison as data: with the mean, shifted where a shift was learned."""
-        shift = None if self.threshold_shift is None else self.threshold_shift.detach()
-        gain = None if self.threshold_gain is None else self.threshold_gain.detach()
-        if isinstance(self.window, str):
-            return Threshold("global", shift=shift, gain=gain)
-        return Threshold("local", self.window, shift, gain)
+        kind, window = ("global", 1) if isinstance(self.window, str) else ("local", self.window)
+        threshold = Threshold(kind, window, self.threshold_shift, self.threshold_gain)
+        return Comparison(threshold, self.surrogate, self.detach_threshold, self.normalize, self.progress)
 
     def get_options(self) -> dict[str, Any]:
         """The recipe options that make this binariser again."""

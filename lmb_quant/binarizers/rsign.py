@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from lmb_quant.ops import Threshold, check_surrogate, surrogate_sign
+from lmb_quant.ops import Comparison, Threshold, check_surrogate, surrogate_sign
 
 from ._base import ActivationBinarizer, Golden
 from ._registry import activation_binarizer
@@ -50,9 +50,9 @@ class RSign(ActivationBinarizer):
         """Binarises ``(N, C, H, W)``."""
         return surrogate_sign(x - self.threshold.to(x.dtype).view(1, -1, 1, 1), self.surrogate, self.progress)
 
-    def packed_threshold(self) -> Threshold:
+    def comparison(self) -> Comparison:
         """The comparison as data: with t."""
-        return Threshold("channel", shift=self.threshold.detach())
+        return Comparison(Threshold("channel", shift=self.threshold), self.surrogate, progress=self.progress)
 
     def get_options(self) -> dict[str, Any]:
         """The recipe options that make this binariser again."""

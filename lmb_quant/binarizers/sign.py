@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lmb_quant.ops import Threshold, check_surrogate, surrogate_sign
+from lmb_quant.ops import Comparison, Threshold, check_surrogate, surrogate_sign
 
 from ._base import ActivationBinarizer, Golden
 from ._registry import activation_binarizer
@@ -41,9 +41,9 @@ class Sign(ActivationBinarizer):
         """Binarises ``(N, C, H, W)``."""
         return surrogate_sign(x, self.surrogate, self.progress)
 
-    def packed_threshold(self) -> Threshold:
+    def comparison(self) -> Comparison:
         """The comparison as data: with zero."""
-        return Threshold()
+        return Comparison(Threshold(), self.surrogate, progress=self.progress)
 
     def get_options(self) -> dict[str, Any]:
         """The recipe options that make this binariser again."""

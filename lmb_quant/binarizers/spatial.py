@@ -31,4 +31,4 @@ class Spatial(SpatialRescaler):
     def packed_factor(self) -> Tensor:
         """Weights and offset of the factor."""
         assert self.spatial.bias is not None
-        return torch.cat([self.spatial.weight.flatten() / 4, self.spatial.bias / 4 + 0.5]).detach()
+        return torch.cat([self.spatial.weight.flatten() / 4, self.spatial.bias / 4 + 0.5])

@@ -12,3 +12,7 @@ from .norm import make_norm as make_norm
 from .packed import PackedBinaryConv2d as PackedBinaryConv2d
 from .packed import PackedConfig as PackedConfig
 from .packed import packed_convs as packed_convs
+from .precision import PRECISIONS as PRECISIONS
+from .precision import check_precision as check_precision
+from .precision import ends_precision as ends_precision
+from .precision import set_precision as set_precision

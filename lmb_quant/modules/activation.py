@@ -70,6 +70,29 @@ ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
+def act_parameters(act: nn.Module) -> tuple[str, dict[str, Tensor]]:
+    """The packed word of an activation function, and its live parameters: ``slope``, ``gamma``, ``zeta``.
+
+    Raises:
+        LMBError: If it has no packed form.
+    """
+    if isinstance(act, nn.Identity):
+        return "none", {}
+    if isinstance(act, nn.ReLU):
+        return "relu", {}
+    if type(act) is nn.Hardtanh and (act.min_val, act.max_val) == (-1, 1):  # not ReLU6, which is one of 0 to 6
+        return "hardtanh", {}
+    if isinstance(act, nn.LeakyReLU):
+        return "prelu", {"slope": torch.tensor([act.negative_slope])}
+    if isinstance(act, nn.PReLU):
+        return "prelu", {"slope": act.weight}
+    if isinstance(act, RPReLU):
+        return "rprelu", {"slope": act.beta, "gamma": act.gamma, "zeta": act.zeta}
+    raise LMBError(
+        f"act: {type(act).__name__} has no packed form. Allowed: ReLU, LeakyReLU, PReLU, RPReLU, Hardtanh of -1 to 1."
+    )
+
+
 def make_act(name: str, channels: int) -> nn.Module:
     """Makes the activation function of ``channels`` maps.
 

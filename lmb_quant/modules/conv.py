@@ -22,6 +22,7 @@ from lmb_quant.binarizers import (
 from lmb_quant.errors import LMBError, unknown_name
 from lmb_quant.ops import check_weight_scale, weight_scale
 
+from . import engine_path
 from .activation import make_act
 from .norm import make_norm
 
@@ -77,6 +78,12 @@ class BinaryConv2d(nn.Conv2d):
     rescale: Rescaler | None
     norm: nn.Module
     act: nn.Module
+
+    engine: bool = True
+    """Whether the engine runs this layer where it can; False is plain PyTorch, the definition."""
+
+    bf16_gradients: bool = False
+    """Whether gradient convolutions run by oneDNN in bfloat16, see :func:`lmb_quant.set_precision`."""
 
     @classmethod
     def from_float(cls, conv: nn.Conv2d, config: LayerConfig) -> Self:
@@ -167,30 +174,51 @@ class BinaryConv2d(nn.Conv2d):
         """Maps ``(N, I, H, W)`` to ``(N, O, H', W')``; also unbatched, as ``nn.Conv2d``."""
         if input.ndim == 3:
             return self.forward(input[None])[0]
+        return engine_path.run(self, input) if engine_path.takes(self, input) else self.reference(input)
+
+    def reference(self, input: Tensor) -> Tensor:
+        """The unit in plain PyTorch, which defines its values: ``(N, I, H, W)`` to ``(N, O, H', W')``."""
         x = input if self.pre_norm is None else self.pre_norm(input)
-        weight = weight_scale(self.weight, self.config.alpha).view(-1, 1, 1, 1) * self.binarize_weight(self.weight)
-        if self.rescale is None:
-            y = self.norm(self._conv_forward(self.binarize_input(x), weight, self.bias))
-        else:
+        factor = None
+        if self.rescale is not None:
             x, factor = self.rescale(x)
-            y = self._conv_forward(self.binarize_input(x), weight, None) * factor
-            y = self.norm(y if self.bias is None else y + self.bias.to(y.dtype).view(1, -1, 1, 1))
+        # sums of -1 and +1 are exact, so that an activation function's kink is met by equal values everywhere
+        y = self._conv_forward(self.binarize_input(x), self.binarize_weight(self.weight), None)
+        y = y * _per_channel(weight_scale(self.weight, self.config.alpha), y)
+        if factor is not None:
+            y = y * factor
+        if self.bias is not None:
+            y = y + _per_channel(self.bias, y)
+        return self.finish(self.norm(y), input)
+
+    def finish(self, y: Tensor, input: Tensor) -> Tensor:
+        """Activation function and skip: the last steps of a unit."""
         if not self.config.skip:
             return self.act(y)
         return self.act(y + input) if self.config.act_on == "sum" else self.act(y) + input
+
+    @property
+    def trains_by(self) -> str:
+        """What runs this layer in training: ``"engine"``, or ``"reference: "`` and the reason."""
+        reason = engine_path.why_reference(self)
+        return f"reference: {reason}" if reason else "engine"
 
     def extra_repr(self) -> str:
         """As ``nn.Conv2d``, with scale and skip."""
         plain: str = super().extra_repr()  # type: ignore[no-untyped-call]
         c = self.config
         order = f", act_on={c.act_on}" if c.act_on != "branch" else ""
-        return f"{plain}, alpha={c.alpha}, skip={c.skip}{order}"
+        return f"{plain}, alpha={c.alpha}, skip={c.skip}{order}, trains_by={self.trains_by}"
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         own = {f"{prefix}{key}": value for key, value in self.state_dict().items() if key not in ("weight", "bias")}
         if f"{prefix}weight" in state_dict and not any(key in state_dict for key in own):  # a float checkpoint
             state_dict.update(own)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _per_channel(values: Tensor, like: Tensor) -> Tensor:
+    return values.to(like.dtype).view(1, -1, 1, 1)
 
 
 def binary_convs(model: nn.Module) -> Iterator[BinaryConv2d]:

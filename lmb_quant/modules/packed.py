@@ -18,8 +18,9 @@ from lmb_quant.ops.binary_conv2d import ACT_ON, ACTS, binary_conv2d_, forget, ke
 from lmb_quant.ops.binary_conv2d.reference import pack_bits
 from lmb_quant.ops.threshold import check_threshold
 
-from .activation import RPReLU
+from .activation import act_parameters
 from .conv import BinaryConv2d
+from .engine_path import padding_of
 
 _BUFFERS = (
     "weight_packed", "weight_scale", "bias", "threshold_shift", "threshold_gain", "act_slope", "act_gamma", "act_zeta",
@@ -183,15 +184,15 @@ class PackedBinaryConv2d(nn.Module):
             raise LMBError(f"weight binarizer {conv.config.weight!r} has no packed form: its values are not -1 and +1.")
         factor = _pixel_factor(conv)
         scale, bias = _folded(conv)
-        act, values = _act_values(conv.act)
-        left, right, top, bottom = conv._reversed_padding_repeated_twice
+        act, parameters = act_parameters(conv.act)
+        values = {f"act_{name}": value for name, value in parameters.items()}
         new = cls(
             PackedConfig(
                 in_channels=conv.in_channels,
                 out_channels=conv.out_channels,
                 kernel_size=_pair(conv.kernel_size),
                 stride=_pair(conv.stride),
-                padding=(top, left, bottom, right),
+                padding=padding_of(conv),
                 dilation=_pair(conv.dilation),
                 groups=conv.groups,
                 threshold=threshold.kind,
@@ -339,22 +340,3 @@ def _folded(conv: BinaryConv2d) -> tuple[Tensor, Tensor | None]:
     elif not isinstance(norm, nn.Identity):
         raise LMBError(f"norm: {type(norm).__name__} has no packed form. Allowed: BatchNorm2d.")
     return scale.float(), None if bias is None else bias.float()
-
-
-def _act_values(act: nn.Module) -> tuple[str, dict[str, Tensor]]:
-    """The packed word of an activation function, and its buffers."""
-    if isinstance(act, nn.Identity):
-        return "none", {}
-    if isinstance(act, nn.ReLU):
-        return "relu", {}
-    if type(act) is nn.Hardtanh and (act.min_val, act.max_val) == (-1, 1):  # not ReLU6, which is one of 0 to 6
-        return "hardtanh", {}
-    if isinstance(act, nn.LeakyReLU):
-        return "prelu", {"act_slope": torch.tensor([act.negative_slope])}
-    if isinstance(act, nn.PReLU):
-        return "prelu", {"act_slope": act.weight}
-    if isinstance(act, RPReLU):
-        return "rprelu", {"act_slope": act.beta, "act_gamma": act.gamma, "act_zeta": act.zeta}
-    raise LMBError(
-        f"act: {type(act).__name__} has no packed form. Allowed: ReLU, LeakyReLU, PReLU, RPReLU, Hardtanh of -1 to 1."
-    )

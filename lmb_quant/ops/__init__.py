@@ -4,6 +4,7 @@
 from .binary_conv2d import LayerArguments as LayerArguments
 from .binary_conv2d import active_kernel as active_kernel
 from .binary_conv2d import binary_conv2d as binary_conv2d
+from .binary_unit import Comparison as Comparison
 from .local_mean import global_mean as global_mean
 from .local_mean import local_mean as local_mean
 from .local_mean import local_mean_sign as local_mean_sign

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lmb_quant.errors import LMBError, unknown_name
 
-ABI_VERSION = 4
+ABI_VERSION = 5
 MODES = ("on", "off", "require")
 _NAMES = ("liblmb_quant_kernels.so", "liblmb_quant_kernels.dylib")
 _Pointer, _Int, _Long = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
@@ -56,7 +56,12 @@ class Library:
         c.lmbq_layer_destroy.argtypes = [_Pointer]
         c.lmbq_layer_destroy.restype = None
         c.lmbq_enlarge.argtypes = [*[_Pointer] * 3, *[_Long] * 4, ctypes.c_int, ctypes.c_float, ctypes.c_int]
-        c.lmbq_layer_run.argtypes = [_Pointer, _Pointer, _Pointer, _Pointer, _Long, _Long, _Long, ctypes.c_int]
+        c.lmbq_layer_run.argtypes = [*[_Pointer] * 4, *[_Long] * 3, ctypes.c_int]
+        c.lmbq_layer_output_size.argtypes = [_Pointer, _Long, _Long, _Pointer, _Pointer]
+        c.lmbq_layer_run_bits.argtypes = [*[_Pointer] * 6, *[_Long] * 3, ctypes.c_int]
+        c.lmbq_layer_has_gradients.argtypes = [_Pointer]
+        c.lmbq_layer_backward.argtypes = [_Pointer, _Pointer, *[_Long] * 3, ctypes.c_int]
+        c.lmbq_pack_signs.argtypes = [_Pointer, *[_Long] * 6, _Pointer]
 
     def check(self, status: int, where: str) -> None:
         """Raises for a status other than 0.

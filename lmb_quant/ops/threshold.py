@@ -38,6 +38,11 @@ class Threshold:
     shift: Tensor | None = None
     gain: Tensor | None = None
 
+    def detach(self) -> Threshold:
+        """The same without gradients."""
+        shift, gain = (None if t is None else t.detach() for t in (self.shift, self.gain))
+        return Threshold(self.kind, self.window, shift, gain)
+
     def __post_init__(self) -> None:
         check_threshold(self.kind, self.window, self.shift is not None, self.gain is not None)
 

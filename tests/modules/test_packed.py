@@ -39,7 +39,7 @@ def image(kind, shape):
 
 
 def layer(inputs=8, outputs=8, kernel=3, *, options=None, **changes):
-    """A training form in eval mode with every parameter and statistic random."""
+    """A training form in eval mode, in plain PyTorch, with every parameter and statistic random."""
     names = {"activation", "activation_options", "alpha", "norm", "act", "act_on", "skip", "rescale"}
     words = {key: changes.pop(key) for key in list(changes) if key in names}
     net = BinaryConv2d.from_float(conv(inputs, outputs, kernel, **changes), config(**words))
@@ -51,6 +51,7 @@ def layer(inputs=8, outputs=8, kernel=3, *, options=None, **changes):
                 b.uniform_(0.5, 2)
             elif name.endswith("running_mean"):
                 b.normal_()
+    net.engine = False
     return net.eval()
 
 

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LMBQ_ABI_VERSION 4
+#define LMBQ_ABI_VERSION 5
 
 #if defined(_WIN32)
 #define LMBQ_API __declspec(dllexport)
@@ -108,6 +108,56 @@ LMBQ_API lmbq_status lmbq_layer_output_size(const lmbq_layer *layer, int64_t h, 
  * out may equal skip; out may equal x when their shapes are equal; any other overlap is refused. */
 LMBQ_API lmbq_status lmbq_layer_run(const lmbq_layer *layer, const float *x, const float *skip, float *out, int64_t n,
                                     int64_t h, int64_t w, int threads);
+
+/* The same, for training. bits (n, h, w, ceil(I / 64) * 8 bytes, as lmbq_binarize has them but for the padding): with
+ * `given` not NULL they are taken from there, and x is read only where the layer has a pixel factor; else x is binarised,
+ * and with `kept` not NULL its bits are written there. */
+LMBQ_API lmbq_status lmbq_layer_run_bits(const lmbq_layer *layer, const float *x, const uint8_t *given, uint8_t *kept,
+                                         const float *skip, float *out, int64_t n, int64_t h, int64_t w, int threads);
+
+/* What stands for the derivative of the sign, u the distance to the threshold. */
+typedef enum lmbq_surrogate {
+    LMBQ_SURROGATE_GIVEN = 0, /* `derivative` holds its values */
+    LMBQ_SURROGATE_STE = 1,           /* 1 where |u| <= 1 */
+    LMBQ_SURROGATE_IDENTITY = 2,      /* 1 */
+    LMBQ_SURROGATE_APPROX_SIGN = 3,   /* max(0, 2 - 2|u|) */
+    LMBQ_SURROGATE_TRIANGLE_HALF = 4  /* max(0, 4 - 8|u|) */
+} lmbq_surrogate;
+
+/* The backward pass of a layer whose x and bits were kept. Zero it, set struct_size, fill it in. All tensors are dense
+ * float32, channels last; a gradient that is NULL is not wanted.
+ * In one call everything is computed. Where the gradient convolutions are done elsewhere, it takes two: with grad_conv
+ * given the call ends after it; with grad_bits given it begins from there (grad_skip and grad_factor_map as the first call
+ * left them). */
+typedef struct lmbq_backward {
+    uint32_t struct_size;
+    int32_t surrogate; /* lmbq_surrogate */
+    int32_t detach;    /* no gradient through the mean */
+    int32_t skip;      /* x was the skip */
+    const float *x;    /* (n, h, w, I) */
+    const uint8_t *bits;
+    const float *grad_out;   /* (n, oh, ow, O) */
+    const float *derivative; /* (n, h, w, I), for LMBQ_SURROGATE_GIVEN */
+    const float *grad_bits;  /* (n, h, w, I) */
+    float *grad_conv;        /* (n, oh, ow, O): of the sums of bits; alpha and factor are in it */
+    float *grad_skip;        /* (n, oh, ow, O): LMBQ_ACT_ON_SUM, two calls */
+    float *grad_factor_map;  /* (n, oh, ow): of each pixel's factor, two calls */
+    float *grad_x;
+    float *grad_weight; /* (O, Kh, Kw, I): of the signs, alpha is in it */
+    float *grad_bias, *grad_slope, *grad_gamma, *grad_zeta; /* (O) */
+    float *grad_shift, *grad_gain; /* (I) */
+    float *grad_factor;            /* (I + 1) */
+    int32_t finite; /* out: 0 if grad_conv is not finite everywhere; then grad_weight and grad_x are of no use */
+} lmbq_backward;
+
+/* 1 if lmbq_layer_backward has the layer's gradient convolutions: no groups, steps of one, kernels 1 or 3 wide. */
+LMBQ_API int lmbq_layer_has_gradients(const lmbq_layer *layer);
+LMBQ_API lmbq_status lmbq_layer_backward(const lmbq_layer *layer, lmbq_backward *backward, int64_t n, int64_t h,
+                                         int64_t w, int threads);
+
+/* Signs of weights to bits as lmbq_layer_desc wants them, 1 where w > 0. Strides in floats. */
+LMBQ_API lmbq_status lmbq_pack_signs(const float *weight, int64_t out_channels, int64_t in_channels, int64_t taps,
+                                     int64_t out_stride, int64_t in_stride, int64_t tap_stride, uint8_t *bits);
 
 /* The binarisation alone: bits (n,h,w,ceil(c/8)), LSB first, tail bits 0. */
 LMBQ_API lmbq_status lmbq_binarize(int isa, int threshold, int window, const float *thresholds, const float *gain,

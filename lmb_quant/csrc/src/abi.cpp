@@ -5,6 +5,7 @@
 #include <new>
 #include <string>
 
+#include "backward.hpp"
 #include "enlarge.hpp"
 #include "error.hpp"
 #include "run.hpp"
@@ -85,6 +86,42 @@ lmbq_status lmbq_layer_run(const lmbq_layer* layer, const float* x, const float*
     return guarded([&] {
         lmbq::require(layer, "layer must be given");
         lmbq::run_layer(layer->impl, x, skip, out, n, h, w, threads);
+    });
+}
+
+lmbq_status lmbq_layer_run_bits(const lmbq_layer* layer, const float* x, const uint8_t* given, uint8_t* kept,
+                                const float* skip, float* out, int64_t n, int64_t h, int64_t w, int threads) {
+    return guarded([&] {
+        lmbq::require(layer, "layer must be given");
+        lmbq::run_layer(layer->impl, x, skip, out, n, h, w, threads, {given, kept});
+    });
+}
+
+int lmbq_layer_has_gradients(const lmbq_layer* layer) { return layer && lmbq::has_gradients(layer->impl); }
+
+lmbq_status lmbq_layer_backward(const lmbq_layer* layer, lmbq_backward* backward, int64_t n, int64_t h, int64_t w,
+                                int threads) {
+    return guarded([&] {
+        lmbq::require(layer, "layer must be given");
+        lmbq::require(backward && backward->struct_size == sizeof(lmbq_backward),
+                      "struct_size is not that of this library's lmbq_backward");
+        lmbq::run_backward(layer->impl, *backward, n, h, w, threads);
+    });
+}
+
+lmbq_status lmbq_pack_signs(const float* weight, int64_t out_channels, int64_t in_channels, int64_t taps,
+                            int64_t out_stride, int64_t in_stride, int64_t tap_stride, uint8_t* bits) {
+    return guarded([&] {
+        lmbq::require(weight && bits, "weight and bits must be given");
+        lmbq::require(out_channels >= 1 && in_channels >= 1 && taps >= 1, "sizes must be positive");
+        for (int64_t o = 0; o < out_channels; o++)
+            for (int64_t t = 0; t < taps; t++)
+                for (int64_t i = 0; i < in_channels; i += 8, bits++) {
+                    unsigned byte = 0;
+                    for (int64_t k = 0; k < 8 && i + k < in_channels; k++)
+                        byte |= (unsigned)(weight[o * out_stride + t * tap_stride + (i + k) * in_stride] > 0) << k;
+                    *bits = (uint8_t)byte;
+                }
     });
 }
 

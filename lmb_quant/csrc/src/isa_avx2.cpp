@@ -42,12 +42,21 @@ struct F8 {
 LMBQ_INLINE F8 add(F8 a, F8 b) { return {_mm256_add_ps(a.v, b.v)}; }
 LMBQ_INLINE F8 sub(F8 a, F8 b) { return {_mm256_sub_ps(a.v, b.v)}; }
 LMBQ_INLINE F8 mul(F8 a, F8 b) { return {_mm256_mul_ps(a.v, b.v)}; }
+LMBQ_INLINE F8 div(F8 a, F8 b) { return {_mm256_div_ps(a.v, b.v)}; }
 LMBQ_INLINE F8 abs(F8 a) { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.v)}; }
 LMBQ_INLINE unsigned ge(F8 a, F8 b) { return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a.v, b.v, _CMP_GE_OQ)); }
 LMBQ_INLINE F8 select_gt(F8 a, F8 b, F8 yes, F8 no) {
     return {_mm256_blendv_ps(no.v, yes.v, _mm256_cmp_ps(a.v, b.v, _CMP_GT_OQ))};
 }
 LMBQ_INLINE F8 sub_twice(F8 a, F8 b) { return {_mm256_fnmadd_ps(b.v, _mm256_set1_ps(2.0f), a.v)}; }
+
+struct Quad {
+    __m128 v;
+    static Quad load(const float* p) { return {_mm_loadu_ps(p)}; }
+    void store(float* p) const { _mm_storeu_ps(p, v); }
+};
+LMBQ_INLINE Quad add(Quad a, Quad b) { return {_mm_add_ps(a.v, b.v)}; }
+LMBQ_INLINE void transpose(Quad (&q)[4]) { _MM_TRANSPOSE4_PS(q[0].v, q[1].v, q[2].v, q[3].v); }
 
 struct B32 {
     static constexpr int lanes = 32;
@@ -89,6 +98,7 @@ LMBQ_INLINE void expand16(const uint8_t* a, const uint8_t* b, uint16_t* o) {
 #include "binarize.inl"
 #include "epilogue.inl"
 #include "factor.inl"
+#include "gradients.inl"
 #include "lut_conv.inl"
 
 template <int ACT, int SKIP>
@@ -100,8 +110,10 @@ void conv_row(const ConvPlan& p, const ConvRow& r) { LMBQ_DISPATCH_ROW(row, p, r
 const ConvKernel kLut = {"avx2-lut",           lut_supports,        lut_unit,       lut_segments, lut_weight_bytes<B32>,
                          lut_pack_weights<B32>, lut_act_row_bytes, lut_expand_row, conv_row};
 
+const GradientKernels kGradients = gradient_kernels<F8>();
+
 }  // namespace
 
-const Isa isa_avx2 = {"avx2", binarize_row<F8>, factor_row<F8>, &kLut};
+const Isa isa_avx2 = {"avx2", binarize_row<F8>, factor_row<F8>, &kLut, &kGradients};
 
 }  // namespace lmbq

@@ -35,8 +35,19 @@ struct F4 {
 LMBQ_INLINE F4 add(F4 a, F4 b) { return {vaddq_f32(a.v, b.v)}; }
 LMBQ_INLINE F4 sub(F4 a, F4 b) { return {vsubq_f32(a.v, b.v)}; }
 LMBQ_INLINE F4 mul(F4 a, F4 b) { return {vmulq_f32(a.v, b.v)}; }
+LMBQ_INLINE F4 div(F4 a, F4 b) { return {vdivq_f32(a.v, b.v)}; }
+LMBQ_INLINE F4 abs(F4 a) { return {vabsq_f32(a.v)}; }
 LMBQ_INLINE F4 select_gt(F4 a, F4 b, F4 yes, F4 no) { return {vbslq_f32(vcgtq_f32(a.v, b.v), yes.v, no.v)}; }
 LMBQ_INLINE F4 sub_twice(F4 a, F4 b) { return {vfmsq_f32(a.v, b.v, vdupq_n_f32(2.0f))}; }
+
+using Quad = F4;
+LMBQ_INLINE void transpose(Quad (&q)[4]) {
+    const float32x4x2_t a = vtrnq_f32(q[0].v, q[1].v), b = vtrnq_f32(q[2].v, q[3].v);
+    q[0].v = vcombine_f32(vget_low_f32(a.val[0]), vget_low_f32(b.val[0]));
+    q[1].v = vcombine_f32(vget_low_f32(a.val[1]), vget_low_f32(b.val[1]));
+    q[2].v = vcombine_f32(vget_high_f32(a.val[0]), vget_high_f32(b.val[0]));
+    q[3].v = vcombine_f32(vget_high_f32(a.val[1]), vget_high_f32(b.val[1]));
+}
 
 struct F8 {  // two quads: a byte of bits at a time
     static constexpr int lanes = 8;
@@ -98,6 +109,7 @@ LMBQ_INLINE void expand16(const uint8_t* a, const uint8_t* b, uint16_t* o) {
 #include "binarize.inl"
 #include "epilogue.inl"
 #include "factor.inl"
+#include "gradients.inl"
 #include "lut_conv.inl"
 
 template <int ACT, int SKIP>
@@ -108,9 +120,10 @@ void conv_row(const ConvPlan& p, const ConvRow& r) { LMBQ_DISPATCH_ROW(row, p, r
 
 const ConvKernel kLut = {"neon-lut",           lut_supports,        lut_unit,       lut_segments, lut_weight_bytes<B16>,
                          lut_pack_weights<B16>, lut_act_row_bytes, lut_expand_row, conv_row};
+const GradientKernels kGradients = gradient_kernels<F4>();
 
 }  // namespace
 
-const Isa isa_neon = {"neon", binarize_row<F8>, factor_row<F8>, &kLut};
+const Isa isa_neon = {"neon", binarize_row<F8>, factor_row<F8>, &kLut, &kGradients};
 
 }  // namespace lmbq

@@ -47,6 +47,7 @@ struct F8 {
         return r;
     }
     void store(float* p) const { memcpy(p, v, sizeof v); }
+    void store_part(float* p, int n) const { memcpy(p, v, (size_t)n * sizeof(float)); }
 };
 #define LMBQ_EACH(expr)                     \
     F8 r;                                   \
@@ -55,6 +56,8 @@ struct F8 {
 inline F8 add(const F8& a, const F8& b) { LMBQ_EACH(a.v[i] + b.v[i]); }
 inline F8 sub(const F8& a, const F8& b) { LMBQ_EACH(a.v[i] - b.v[i]); }
 inline F8 mul(const F8& a, const F8& b) { LMBQ_EACH(a.v[i] * b.v[i]); }
+inline F8 div(const F8& a, const F8& b) { LMBQ_EACH(a.v[i] / b.v[i]); }
+inline F8 select_gt(const F8& a, const F8& b, const F8& yes, const F8& no) { LMBQ_EACH(a.v[i] > b.v[i] ? yes.v[i] : no.v[i]); }
 inline F8 abs(const F8& a) { LMBQ_EACH(fabsf(a.v[i])); }
 inline unsigned ge(const F8& a, const F8& b) {
     unsigned m = 0;
@@ -62,9 +65,29 @@ inline unsigned ge(const F8& a, const F8& b) {
     return m;
 }
 
+struct Quad {
+    float v[4];
+    static Quad load(const float* p) {
+        Quad q;
+        memcpy(q.v, p, sizeof q.v);
+        return q;
+    }
+    void store(float* p) const { memcpy(p, v, sizeof v); }
+};
+inline Quad add(const Quad& a, const Quad& b) { return {{a.v[0] + b.v[0], a.v[1] + b.v[1], a.v[2] + b.v[2], a.v[3] + b.v[3]}}; }
+inline void transpose(Quad (&q)[4]) {
+    for (int i = 0; i < 4; i++)
+        for (int j = i + 1; j < 4; j++) {
+            const float t = q[i].v[j];
+            q[i].v[j] = q[j].v[i];
+            q[j].v[i] = t;
+        }
+}
+
 #include "binarize.inl"
 #include "epilogue.inl"
 #include "factor.inl"
+#include "gradients.inl"
 
 int popcount(uint64_t v) {
     v -= v >> 1 & 0x5555555555555555u;
@@ -146,6 +169,7 @@ void conv_row(const ConvPlan& p, const ConvRow& r) { LMBQ_DISPATCH_ROW(row, p, r
 
 const ConvKernel portable_conv = {"portable-popcount", supports,      unit,       build_segments, weight_bytes,
                                   pack_weights,        act_row_bytes, expand_row, conv_row};
-const Isa isa_portable = {"portable", binarize_row<F8>, factor_row<F8>, &portable_conv};
+static const GradientKernels kGradients = gradient_kernels<F8>();
+const Isa isa_portable = {"portable", binarize_row<F8>, factor_row<F8>, &portable_conv, &kGradients};
 
 }  // namespace lmbq

@@ -85,11 +85,98 @@ struct ConvKernel {
     void (*conv_row)(const ConvPlan&, const ConvRow&);
 };
 
+// Derivative that stands for that of the sign; GIVEN: an array of its values.
+enum Surrogate : int {
+    SURROGATE_GIVEN,
+    SURROGATE_STE,
+    SURROGATE_IDENTITY,
+    SURROGATE_APPROX_SIGN,
+    SURROGATE_TRIANGLE_HALF
+};
+
+enum UnitSum : int { GRAD_BIAS, GRAD_SLOPE, GRAD_GAMMA, GRAD_ZETA, UNIT_SUMS };
+
+// From the gradient of a row of a unit's output to that of its convolution.
+struct UnitGradRow {
+    const ConvPlan* plan;
+    int width;
+    const float *grad_out, *conv;  // conv: alpha times the sums of bits; may be grad_conv
+    const float* skip;  // what was added before the activation function, or null
+    const float* factor;  // of each pixel, or null
+    float* grad_conv;  // of the sums of bits: factor and alpha are in it
+    float* grad_skip;  // of `skip`; or null
+    float* grad_factor;  // of each pixel; or null
+    float* sums;  // [UNIT_SUMS][out_pad], added to
+};
+
+// From the gradient of a row's bits to that of the values compared and of the mean.
+struct ThresholdGradRow {
+    int width, channels, window, nrows;
+    int surrogate;
+    const float *x, *grad_bits, *given;
+    const float* columns;  // LOCAL: sums of the window's rows, window / 2 pixels of zeros on either side; or null
+    const float* means;  // GLOBAL: per channel; or null
+    const float *shift, *gain;  // per channel, or null
+    float* through_value;  // may be grad_bits
+    float* through_mean;  // divided by the number of pixels; or null
+    float* sums;  // [shift, gain][channels rounded up to 16], added to
+};
+
+struct InputGradRow {
+    int width, channels, window;
+    const float* through_value;
+    const float* columns;  // as in ThresholdGradRow, of through_mean; or null
+    const float* grad_skip;  // or null; may be grad_x
+    const float *x, *grad_factor, *factor_weights;  // grad_factor: of each pixel, or null
+    float* factor_sums;  // [channels rounded up to 16], added to
+    float* grad_x;
+};
+
+constexpr int kTile = 32;  // pixels of a stretch
+constexpr int kPlane = 40;  // floats of a plane that takes a stretch and what the kernel adds to it
+constexpr int kBlockGroups = 4;  // groups of four outputs whose tables stay in L1
+
+struct BitsGradTables {
+    const float* grad_conv;  // from the stretch's first pixel
+    int pixels, channels;
+    float* tables;
+};
+
+struct BitsGradRow {
+    int in_channels, kernel_h, kernel_w, blocks;
+    const float* const* rows;  // kernel_h tables, null where the row does not exist
+    const uint16_t* choices;  // [block][in_channel][kernel_h][group][kernel_w]: floats from the block's first table
+    float* out;  // [in_channel][kPlane], added to; its first pixel is the stretch's, less the left padding
+};
+
+struct WeightGradTile {
+    int in_channels, out_channels, kernel_h, kernel_w;
+    const float* const* groups;  // the first pixels of groups of four
+    const int* pixels;  // of each that exist
+    const uint8_t* nibbles;  // [in_channel][kernel_w] planes of [row][group] bytes: four bits, in the high half
+    size_t plane, row;
+    float* tables;
+    float* acc;  // [block][in_channel][kernel_h][kernel_w][outputs of a block], added to
+};
+
+struct GradientKernels {
+    int block_outputs, tile_groups;  // of a WeightGradTile
+    void (*unit_row)(const UnitGradRow&);
+    void (*sum_of_rows)(const float* const* rows, int nrows, size_t count, float* out);
+    void (*threshold_row)(const ThresholdGradRow&);
+    void (*input_row)(const InputGradRow&);
+    void (*bits_tables)(const BitsGradTables&);
+    void (*bits_row)(const BitsGradRow&);
+    void (*scatter_planes)(const float* planes, int channels, int pixels, float* row);  // adds
+    void (*weight_tile)(const WeightGradTile&);
+};
+
 struct Isa {
     const char* name;
     void (*binarize_row)(const BinarizeRow&);
     void (*factor_row)(const FactorRow&);
     const ConvKernel* conv;
+    const GradientKernels* gradients;
 };
 
 extern const Isa isa_portable;

@@ -14,6 +14,8 @@ constexpr int kMaxChannels = 1 << 16, kMaxKernel = 31, kMaxStep = 1 << 10, kMaxP
 
 constexpr Act kActs[] = {ACT_NONE, ACT_RELU, ACT_PRELU, ACT_PRELU, ACT_RPRELU, ACT_HARDTANH};  // by lmbq_act
 
+constexpr float kNothing = -0.0f;  // the one number that adds nothing to either zero
+
 bool in(int v, int lo, int hi) { return v >= lo && v <= hi; }
 
 void check(const lmbq_layer_desc& d) {
@@ -111,7 +113,7 @@ Layer::Layer(const lmbq_layer_desc& d) {
     lay_out(static_cast<char*>(memory_));
 
     conv->pack_weights(plan, d.weight, weights);
-    if (!d.bias) std::fill(params[1], params[1] + O, -0.0f);  // the one number that adds nothing to either zero
+    if (!d.bias) std::fill(params[1], params[1] + O, kNothing);
     if (plan.act == ACT_HARDTANH) std::fill(params[3], params[3] + O, 1.0f), std::fill(params[4], params[4] + O, -1.0f);
     const float* given[5] = {d.scale, d.bias, d.slope, d.gamma, d.zeta};
     const bool rprelu = d.act == LMBQ_ACT_RPRELU;
@@ -129,7 +131,13 @@ Layer::Layer(const lmbq_layer_desc& d) {
     plan.scale = params[0], plan.bias = params[1], plan.slope = params[2];
     plan.gamma = params[3], plan.zeta = params[4];
     plan.tap_pop = pop;
+    bits.assign(d.weight, d.weight + d.weight_bytes);
+    nothing_.assign(pad, kNothing);
     if (factors) plan.pixel_factor = std::copy(d.pixel_factor, d.pixel_factor + factors, factor) - factors;
+    sums = plan;
+    sums.act = ACT_NONE;
+    sums.bias = nothing_.data();
+    sums.pixel_factor = nullptr;
 }
 
 Layer::~Layer() { aligned_delete(memory_); }

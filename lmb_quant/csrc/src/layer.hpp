@@ -33,11 +33,14 @@ public:
     const ConvKernel* conv;
     ConvPlan plan{};
     Thresholding threshold;
+    ConvPlan sums{};  // the same convolution alone: alpha times the sums of bits
     int pad_top, pad_left, pad_bottom, pad_right;
+    std::vector<uint8_t> bits;  // of the weights, as given
     size_t bytes = 0;
 
 private:
     std::vector<Segment> segments_;
+    std::vector<float> nothing_;
     void* memory_ = nullptr;
 };
 

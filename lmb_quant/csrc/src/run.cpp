@@ -18,6 +18,8 @@ namespace {
 
 struct Job {
     const Layer& layer;
+    const ConvPlan& plan;
+    KeptBits bits;
     Shape shape;
     const float *x, *skip;
     float* out;
@@ -27,10 +29,12 @@ struct Job {
     const float* means = nullptr;
     float* halo = nullptr;
 
-    size_t in_row() const { return (size_t)shape.w * (size_t)layer.plan.in_channels; }
-    size_t out_row() const { return (size_t)shape.ow * (size_t)layer.plan.out_channels; }
+    size_t in_row() const { return (size_t)shape.w * (size_t)plan.in_channels; }
+    size_t out_row() const { return (size_t)shape.ow * (size_t)plan.out_channels; }
+    size_t bit_row() const { return (size_t)shape.w * ((size_t)(plan.in_channels + 63) / 64 * 8); }
+    size_t bits_at(int image, int y) const { return ((size_t)image * (size_t)shape.h + (size_t)y) * bit_row(); }
     int first(int band) const { return (int)((int64_t)shape.oh * band / bands); }
-    const float* image(int i) const { return x + (size_t)i * (size_t)shape.h * in_row(); }
+    const float* image(int i) const { return !x ? x : x + (size_t)i * (size_t)shape.h * in_row(); }
     size_t halo_floats() const { return (size_t)(above + below) * in_row(); }
     float* halo_of(int task) const { return bands > 1 ? halo + (size_t)task * halo_floats() : nullptr; }
     int halo_top(int band) const { return std::max(0, first(band) - above); }
@@ -52,7 +56,7 @@ void copy_halo(void* ctx, int task) {
 class Band {
 public:
     explicit Band(const Job& j)
-        : j_(j), p_(j.layer.plan), binarizer_(*j.layer.isa, j.layer.threshold, j.shape.h, j.shape.w, p_.in_channels),
+        : j_(j), p_(j.plan), binarizer_(*j.layer.isa, j.layer.threshold, j.shape.h, j.shape.w, p_.in_channels),
           corrections_(j.layer, j.shape) {
         act_bytes_ = (j.layer.conv->act_row_bytes(p_, j.shape.ow) + 63) / 64 * 64;
         reach_ = (p_.kh - 1) * p_.dh + 1;
@@ -87,12 +91,15 @@ public:
         char* zero_row = ring_ + act_bytes_ * (size_t)ring_rows_;
         std::memset(zero_row, 0, act_bytes_);
 
+        // of the rows that two bands read, one keeps the bits
+        const int owned[2] = {band == 0 ? 0 : y0 * p_.sh - l.pad_top,
+                              band + 1 == j_.bands ? h : y1 * p_.sh - l.pad_top};
         int packed = 0;  // rows before it are in the ring or no longer needed
         for (int y = y0; y < y1; y++) {
             const int top = y * p_.sh - l.pad_top, bottom = std::min(h, top + reach_);
             source.set_overwritten(j_.in_place ? y : 0);
             for (packed = std::max(packed, std::max(0, top)); packed < bottom; packed++)
-                l.conv->expand_row(p_, binarizer_.run(source, packed), binarizer_.bit_stride(), j_.shape.w,
+                l.conv->expand_row(p_, bits(source, image, packed, owned), binarizer_.bit_stride(), j_.shape.w,
                                    l.pad_left, j_.shape.ow, ring_ + act_bytes_ * (size_t)(packed % ring_rows_));
             for (int k = 0; k < p_.kh; k++) {
                 const int r = top + k * p_.dh;
@@ -111,7 +118,7 @@ public:
             row.skip = j_.skip ? j_.skip + at : nullptr;
             row.out = j_.out + at;
             const int soon = top + p_.sh + reach_ - 1 + l.threshold.window / 2 + 1;
-            if (y + 1 < y1 && soon >= 0 && soon < h) {
+            if (y + 1 < y1 && soon >= 0 && soon < h && !j_.bits.given) {
                 row.prefetch = reinterpret_cast<const char*>(j_.image(image) + (size_t)soon * j_.in_row());
                 row.prefetch_bytes = j_.in_row() * sizeof(float);
             }
@@ -120,6 +127,13 @@ public:
     }
 
 private:
+    const uint8_t* bits(const RowSource& source, int image, int y, const int (&owned)[2]) {
+        if (j_.bits.given) return j_.bits.given + j_.bits_at(image, y);
+        const uint8_t* row = binarizer_.run(source, y);
+        if (j_.bits.kept && y >= owned[0] && y < owned[1]) std::memcpy(j_.bits.kept + j_.bits_at(image, y), row, j_.bit_row());
+        return row;
+    }
+
     // of a row that is not overwritten yet: output rows are those of the input
     const float* factors(const float* x) const {
         j_.layer.isa->factor_row({x, j_.shape.w, p_.in_channels, p_.pixel_factor, factor_});
@@ -167,14 +181,14 @@ size_t elements(int64_t n, int64_t h, int64_t w, int64_t c) {
 
 }  // namespace
 
-void run_layer(const Layer& layer, const float* x, const float* skip, float* out, int64_t n, int64_t h, int64_t w,
-               int threads) {
-    require(x && out, "x and out must be given");
+namespace {
+
+void run(const Layer& layer, const ConvPlan& p, const float* x, const float* skip, float* out, int64_t n, int64_t h,
+         int64_t w, int threads, KeptBits bits) {
     require(n >= 1 && n <= 1 << 20, "the batch must be in 1..2^20");
-    const ConvPlan& p = layer.plan;
     const Shape s = layer.shape(h, w);
     const size_t nx = elements(n, s.h, s.w, p.in_channels), ny = elements(n, s.oh, s.ow, p.out_channels);
-    const bool aliased = overlap(x, nx, out, ny);
+    const bool aliased = x && overlap(x, nx, out, ny);
     require(!aliased || (x == out && s.h == s.oh && s.w == s.ow && p.in_channels == p.out_channels &&
                          (p.sh == 1 || s.h == 1)),
             "out overlaps x: allowed only when they are the same buffer and shape");
@@ -185,14 +199,14 @@ void run_layer(const Layer& layer, const float* x, const float* skip, float* out
     threads = std::max(1, std::min(threads, kMaxThreads));
     if (work < 2e6) threads = 1;
     const int half = layer.threshold.window / 2;
-    Job job{layer, s, x, skip, out, (int)n, 1, aliased, 0, 0};
+    Job job{layer, p, bits, s, x, skip, out, (int)n, 1, aliased, 0, 0};
     job.above = layer.pad_top + half;
     job.below = std::max(0, (p.kh - 1) * p.dh - layer.pad_top) + half;
     const int per_image = (int)((threads + n - 1) / n), smallest = std::max(4, job.above + job.below);
     job.bands = std::max(1, std::min(per_image, s.oh / smallest));
     const int tasks = job.images * job.bands;
 
-    const bool global = layer.threshold.kind == TH_GLOBAL, halo = aliased && job.bands > 1;
+    const bool global = layer.threshold.kind == TH_GLOBAL && !bits.given, halo = aliased && job.bands > 1;
 
     Sweep sweep{job, tasks};
     sweep.each = (Band(job).lay_out(nullptr) + 63) / 64 * 64;
@@ -215,6 +229,18 @@ void run_layer(const Layer& layer, const float* x, const float* skip, float* out
     }
     if (halo) parallel_for(tasks, threads, copy_halo, &job);
     parallel_for(lanes, threads, run_lane, &sweep);
+}
+
+}  // namespace
+
+void run_layer(const Layer& layer, const float* x, const float* skip, float* out, int64_t n, int64_t h, int64_t w,
+               int threads, KeptBits bits) {
+    require(x && out, "x and out must be given");
+    run(layer, layer.plan, x, skip, out, n, h, w, threads, bits);
+}
+
+void run_sums(const Layer& layer, const uint8_t* bits, float* out, int h, int w) {
+    run(layer, layer.sums, nullptr, nullptr, out, 1, h, w, 1, {bits, nullptr});
 }
 
 void run_binarize(const Isa& isa, const Thresholding& th, const float* x, uint8_t* bits, int64_t n, int64_t h,

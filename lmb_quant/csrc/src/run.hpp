@@ -6,8 +6,17 @@
 
 namespace lmbq {
 
+// Bits of a layer's input as the binarisation leaves them, (n, h, w, ceil(in_channels / 64) * 8 bytes): kept, or taken
+// instead of binarising x, which is then read for the factor only.
+struct KeptBits {
+    const uint8_t* given = nullptr;
+    uint8_t* kept = nullptr;
+};
+
 void run_layer(const Layer& layer, const float* x, const float* skip, float* out, int64_t n, int64_t h, int64_t w,
-               int threads);
+               int threads, KeptBits bits = {});
+// One image's sums of bits times alpha, on the calling thread.
+void run_sums(const Layer& layer, const uint8_t* bits, float* out, int h, int w);
 void run_binarize(const Isa& isa, const Thresholding& th, const float* x, uint8_t* bits, int64_t n, int64_t h,
                   int64_t w, int64_t c, int threads);
 

@@ -17,11 +17,12 @@ from lmb_quant.ops._library import active_kernel, find
 from lmb_quant.ops.threshold import check_threshold
 
 from . import reference
-from ._engine import ACT_ON, ACTS, LayerArguments, forget, layer_of
+from ._engine import ACT_ON, ACTS, EngineLayer, LayerArguments, forget, layer_of
 
 __all__ = [
     "ACTS",
     "ACT_ON",
+    "EngineLayer",
     "LayerArguments",
     "active_kernel",
     "binary_conv2d",

@@ -68,20 +68,53 @@ class EngineLayer:
             0 if a.slope is None else a.slope.numel(), ACT_ON.index(a.act_on),
             weight.numel(), weight.data_ptr(), *pointers,
         )  # fmt: skip
-        self._library, self._handle = library, ctypes.c_void_p()
-        status = library.c.lmbq_layer_create(ctypes.byref(description), ctypes.byref(self._handle))
+        self.library, self.handle, self.out_channels = library, ctypes.c_void_p(), len(weight)
+        status = library.c.lmbq_layer_create(ctypes.byref(description), ctypes.byref(self.handle))
         library.check(status, "packed layer")
-        self.kernel = str(library.c.lmbq_layer_kernel(self._handle).decode())
-        self._destroy = weakref.finalize(self, library.c.lmbq_layer_destroy, self._handle)
+        self.kernel = str(library.c.lmbq_layer_kernel(self.handle).decode())
+        self._destroy = weakref.finalize(self, library.c.lmbq_layer_destroy, self.handle)
 
     def run(self, x: Tensor, out: Tensor, skip: bool) -> None:
         """Computes ``out`` from ``x``, both dense float32 NHWC in memory."""
         n, _, height, width = x.shape
         pointer = x.data_ptr()
-        status = self._library.c.lmbq_layer_run(
-            self._handle, pointer, pointer if skip else None, out.data_ptr(), n, height, width, torch.get_num_threads()
+        status = self.library.c.lmbq_layer_run(
+            self.handle, pointer, pointer if skip else None, out.data_ptr(), n, height, width, torch.get_num_threads()
         )
-        self._library.check(status, "packed layer")
+        self.library.check(status, "packed layer")
+
+    @property
+    def has_gradients(self) -> bool:
+        """Whether the engine has the gradient convolutions of this layer."""
+        return bool(self.library.c.lmbq_layer_has_gradients(self.handle))
+
+    def run_keeping_bits(self, x: Tensor, skip: bool) -> tuple[Tensor, Tensor]:
+        """Computes the output of ``(N, C, H, W)``, dense float32 NHWC in memory, and keeps the bits.
+
+        Returns:
+            The output, channels-last, and uint8 ``(N, H, W, ceil(C / 64) * 8)``, bits as in ``docs/bit_layout.md``.
+        """
+        n, channels, height, width = x.shape
+        bits = torch.zeros(n, height, width, -(-channels // 64) * 8, dtype=torch.uint8)
+        return self._run_bits(x, None, bits, skip), bits
+
+    def run_bits(self, x: Tensor, bits: Tensor, skip: bool) -> Tensor:
+        """The output once more, from the bits that were kept; x is the same as then."""
+        return self._run_bits(x, bits, None, skip)
+
+    def _run_bits(self, x: Tensor, given: Tensor | None, kept: Tensor | None, skip: bool) -> Tensor:
+        n, _, height, width = x.shape
+        out_height, out_width = ctypes.c_int64(), ctypes.c_int64()
+        status = self.library.c.lmbq_layer_output_size(
+            self.handle, height, width, ctypes.byref(out_height), ctypes.byref(out_width)
+        )
+        self.library.check(status, "binary layer")
+        size = (n, self.out_channels, out_height.value, out_width.value)
+        out = torch.empty(size, memory_format=torch.channels_last)
+        pointers = (None if t is None else t.data_ptr() for t in (x, given, kept, x if skip else None, out))
+        status = self.library.c.lmbq_layer_run_bits(self.handle, *pointers, n, height, width, torch.get_num_threads())
+        self.library.check(status, "binary layer")
+        return out
 
 
 class _Entry(NamedTuple):

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -111,6 +111,45 @@ def local_mean(x: Tensor, window: int | str) -> Tensor:
     return total / count
 
 
+class Distance(NamedTuple):
+    """The distance u of values to their threshold, and what it is made of."""
+
+    u: Tensor
+    values: Tensor
+    """x, or x - shift."""
+    total: Tensor
+    """The window's sums, times the gain."""
+    pixels: Tensor
+    """How many each window has."""
+    mean: Tensor | None
+    """Without the gain; None where there is none."""
+
+
+def distance(x: Tensor, window: int, shift: Tensor | None = None, gain: Tensor | None = None) -> Distance:
+    """Computes the distance to local means.
+
+    Args:
+        x: ``(N, C, H, W)``, float32.
+        window: Pixels, or :data:`GLOBAL`.
+        shift: ``(C,)``, taken off the values.
+        gain: ``(C,)``, times the mean.
+    """
+    total, count = _total_and_count(x, window)
+    mean = None if gain is None else total / count
+    if shift is not None:
+        x = x - shift.float().view(1, -1, 1, 1)
+    if gain is not None:
+        total = total * gain.float().view(1, -1, 1, 1)
+    return Distance(x - total / count, x, total, count, mean)
+
+
+def normalized(u: Tensor, name: str) -> Tensor:
+    """U as a surrogate gets it: itself, or for ``"map"`` divided by twice its mean magnitude per map."""
+    if name == "none":
+        return u
+    return u / (2 * u.abs().mean(dim=(2, 3), keepdim=True)).clamp(min=torch.finfo(u.dtype).tiny)
+
+
 class _LocalMeanSign(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -124,16 +163,10 @@ class _LocalMeanSign(torch.autograd.Function):
         normalize: str,
         progress: Tensor | None,
     ) -> Tensor:
-        values = x.float()
-        total, count = _total_and_count(values, window)
-        mean = None if gain is None else total / count
-        if shift is not None:
-            values = values - shift.float().view(1, -1, 1, 1)
-        if gain is not None:
-            total = total * gain.float().view(1, -1, 1, 1)
+        u, values, total, count, mean = distance(x.float(), window, shift, gain)
         tau = TIE_MARGIN * (count * values.abs() + total.abs())
         bits = count * values - total >= -tau
-        ctx.save_for_backward(values - total / count, count, progress, gain, mean)
+        ctx.save_for_backward(u, count, progress, gain, mean)
         ctx.window, ctx.surrogate, ctx.detach, ctx.normalize = window, surrogate, detach, normalize
         return pm1(bits, x.dtype)
 
@@ -141,9 +174,7 @@ class _LocalMeanSign(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         u, count, progress, gain, mean = ctx.saved_tensors
-        if ctx.normalize == "map":
-            u = u / (2 * u.abs().mean(dim=(2, 3), keepdim=True)).clamp(min=torch.finfo(u.dtype).tiny)
-        through_value = grad.float() * surrogate_derivative(u, ctx.surrogate, progress)
+        through_value = grad.float() * surrogate_derivative(normalized(u, ctx.normalize), ctx.surrogate, progress)
         grad_shift = -through_value.sum(dim=(0, 2, 3)) if ctx.needs_input_grad[1] else None
         grad_gain = -(through_value * mean).sum(dim=(0, 2, 3)) if ctx.needs_input_grad[2] else None
         through_mean = through_value if gain is None else through_value * gain.float().view(1, -1, 1, 1)
