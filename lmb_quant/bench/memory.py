@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Peak memory of a network that is read from a file and run once, in a process of its own."""
+"""Peak memory of a call: of a network that is read from a file and run once, in a process of its own."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from lmb_quant.convert import ready
+from lmb_quant.ops._library import find
 from lmb_quant.serialize import load
 
 from .child import in_child
@@ -55,13 +56,21 @@ def _peak(read: Callable[[], nn.Module], size: tuple[int, int], threads: int) ->
     torch.set_num_threads(threads)
     read()(make_image(16, 16))  # loads all code
     image = make_image(*size)
+    return peak_of_call(lambda: read()(image))
+
+
+def peak_of_call(call: Callable[[], object]) -> int:
+    """Bytes at the peak of a call in this process, above those before it; memory that was free counts where used."""
     gc.collect()
+    library = find()[0]
+    if library is not None:
+        library.c.lmbq_workspace_trim()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc; else freed memory may hide new use of it
     if trim is not None:
         trim(0)
     before = _bytes("VmRSS")
     _CLEAR.write_text("5", encoding="ascii")  # the peak starts anew
-    read()(image)
+    call()
     return _bytes("VmHWM") - before
 
 

@@ -142,7 +142,7 @@ typedef struct lmbq_backward {
     float *grad_conv;        /* (n, oh, ow, O): of the sums of bits; alpha and factor are in it */
     float *grad_skip;        /* (n, oh, ow, O): LMBQ_ACT_ON_SUM, two calls */
     float *grad_factor_map;  /* (n, oh, ow): of each pixel's factor, two calls */
-    float *grad_x;
+    float *grad_x;           /* may be x */
     float *grad_weight; /* (O, Kh, Kw, I): of the signs, alpha is in it */
     float *grad_bias, *grad_slope, *grad_gamma, *grad_zeta; /* (O) */
     float *grad_shift, *grad_gain; /* (I) */

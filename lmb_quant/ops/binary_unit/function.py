@@ -113,9 +113,10 @@ class _BinaryUnit(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, bits, shift, gain, progress, *before = ctx.saved_tensors
-        if ctx.source is not None:
+        kept, made_again = x, ctx.source is not None
+        if made_again:
             layer_before, skip_before = ctx.source
-            x = layer_before.run_bits(x, before[0], skip_before)
+            x = layer_before.run_bits(kept, before[0], skip_before)
         if ctx.made is not None:
             ctx.made.parts = None
         layer, unit, wanted = ctx.layer, ctx.unit, ctx.needs_input_grad[3:]
@@ -133,7 +134,8 @@ class _BinaryUnit(torch.autograd.Function):
         if has_factor and out["grad_factor"] is None:
             out["grad_factor"] = torch.empty(inputs + 1)
         wants_bits = wanted[0] or out["grad_shift"] is not None or out["grad_gain"] is not None or has_factor
-        out["grad_x"] = torch.empty_like(x) if wanted[0] else None
+        # image by image the engine has read x before it writes the gradient: one that was made again is its place
+        out["grad_x"] = (x if made_again else torch.empty_like(x)) if wanted[0] else None
         weight = torch.empty(outputs, *unit.kernel_size, inputs // unit.groups) if wanted[1] else None
 
         derivative, surrogate = None, _engine.ENGINE_SURROGATES.get(comparison.surrogate, 0)
@@ -148,6 +150,8 @@ class _BinaryUnit(torch.autograd.Function):
             finite = _engine.backward(layer, x, **common, given=given, out={**out, "grad_weight": weight})
         grad_weight = None if weight is None else weight.permute(0, 3, 1, 2)
         if not finite:  # or not here: the convolutions by oneDNN, between the engine's two parts
+            if out["grad_x"] is x:
+                x = layer_before.run_bits(kept, before[0], skip_before)
             grad_conv = torch.empty_like(grad_out)
             maps = {
                 "grad_skip": torch.empty_like(grad_out) if unit.skip and unit.act_on == "sum" else None,
