@@ -14,6 +14,6 @@ from .rewrite import recipe_of as recipe_of
 from .serialize import from_pretrained as from_pretrained
 from .serialize import load as load
 from .serialize import save as save
-from .upscale import upscale as upscale
+from .upscaling import upscale as upscale
 
 __version__ = "0.1.0"

@@ -118,8 +118,8 @@ def upscale(
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
 ) -> None:
     """Enlarge PNG, JPEG, WebP and TIFF images by a packed network. Exit code 1 if one failed; the others are done."""
-    from lmb_quant.upscale import Upscaler
-    from lmb_quant.upscale.batch import find_jobs, run_jobs
+    from lmb_quant.upscaling import Upscaler
+    from lmb_quant.upscaling.batch import find_jobs, run_jobs
 
     jobs = find_jobs(inputs, output)
     upscaler = Upscaler(_network(model), tile=tile, overlap=overlap, threads=threads)

@@ -19,7 +19,7 @@ from lmb_quant.integrations.basicsr.metrics import enlarge_image, run_network
 from lmb_quant.report import summary
 from lmb_quant.serialize import from_pretrained
 from lmb_quant.table import make_table
-from lmb_quant.upscale import Upscaler
+from lmb_quant.upscaling import Upscaler
 from lmb_quant.zoo import DEFAULT
 
 from .photographs import HELD_OUT, TRAINING, HeldOut, Score, copy_photographs

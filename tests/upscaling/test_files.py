@@ -11,9 +11,9 @@ import tifffile
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 
 from lmb_quant import LMBError
-from lmb_quant.upscale.files import ImageFile, read_image, write_image
-from lmb_quant.upscale.formats import check_fits
-from lmb_quant.upscale.metadata import Metadata
+from lmb_quant.upscaling.files import ImageFile, read_image, write_image
+from lmb_quant.upscaling.formats import check_fits
+from lmb_quant.upscaling.metadata import Metadata
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><d tiff:Orientation="6"/></x:xmpmeta>'

@@ -8,7 +8,7 @@ from torch import nn
 
 import lmb_quant as lmb
 from lmb_quant import LMBError
-from lmb_quant.upscale.network import find_traits, is_local, ready
+from lmb_quant.upscaling.network import find_traits, is_local, ready
 
 from .conftest import make_network
 

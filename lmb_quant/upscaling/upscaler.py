@@ -35,7 +35,7 @@ def upscale(
 
     The result in tiles equals that of the whole image: each tile is run with as much of its surroundings as the network
     can see. Where the network sees the whole image (a global window, pooling, attention), that cannot be; a warning
-    says so. docs/upscale.md has the details.
+    says so. docs/upscaling.md has the details.
 
     Args:
         model: Packed (:func:`lmb_quant.load`), binary or float; on any device. Training mode is restored.

@@ -10,9 +10,9 @@ from torch import nn
 
 import lmb_quant as lmb
 from lmb_quant import LMBError
-from lmb_quant.upscale import Upscaler
-from lmb_quant.upscale.network import Traits
-from lmb_quant.upscale.tiles import automatic_side, cut
+from lmb_quant.upscaling import Upscaler
+from lmb_quant.upscaling.network import Traits
+from lmb_quant.upscaling.tiles import automatic_side, cut
 
 from .conftest import make_network
 
