@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.text import Text
 
 from lmb_quant.errors import LMBError
-from lmb_quant.zoo import DEFAULT
 
 if TYPE_CHECKING:
     from torch import nn
@@ -110,8 +109,9 @@ def upscale(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Images, and folders of images.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="A file for one image, else a folder.")],
     model: Annotated[
-        str, typer.Option(help="A name that lmb-quant zoo lists, or a file of lmb_quant.save().")
-    ] = DEFAULT,
+        str | None,
+        typer.Option(help="A name that lmb-quant zoo lists (default: lmb_srresnet_x4), or a file of lmb_quant.save()."),
+    ] = None,
     tile: Annotated[int | None, typer.Option(min=1, help="Side of a tile, LR pixels; default: about 2 GiB.")] = None,
     overlap: Annotated[int | None, typer.Option(min=0, help="Around a tile, LR pixels; default: exact.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
@@ -120,9 +120,10 @@ def upscale(
     """Enlarge PNG, JPEG, WebP and TIFF images by a packed network. Exit code 1 if one failed; the others are done."""
     from lmb_quant.upscaling import Upscaler
     from lmb_quant.upscaling.batch import find_jobs, run_jobs
+    from lmb_quant.zoo import DEFAULT
 
     jobs = find_jobs(inputs, output)
-    upscaler = Upscaler(_network(model), tile=tile, overlap=overlap, threads=threads)
+    upscaler = Upscaler(_network(DEFAULT if model is None else model), tile=tile, overlap=overlap, threads=threads)
     raise typer.Exit(1 if run_jobs(upscaler, jobs, Console(stderr=True), force=force) else 0)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lmb_quant.errors import LMBError
+from lmb_quant.files import check_writable, write_atomically
 from lmb_quant.modules import packed_convs
 from lmb_quant.ops.local_mean.reference import TIE_MARGIN
 
@@ -35,19 +35,17 @@ def export_onnx(model: nn.Module, path: str | Path, input_size: tuple[int, int, 
         input_size: An input ``(N, C, H, W)`` that the network takes, to trace it with.
 
     Raises:
-        LMBError: If the network is not packed or does not run on ``input_size``, packages are missing, the folder does
-            not exist, or the exporter fails.
+        LMBError: If the network is not packed or does not run on ``input_size``, packages are missing, the file
+            cannot be written, or the exporter fails.
     """
     path = Path(path)
     if not any(packed_convs(model)):
         raise LMBError("model: it has no packed layer. Use convert() first; torch.onnx.export takes float networks.")
-    if not path.parent.is_dir():
-        raise LMBError(f"path: {str(path)!r}: its folder does not exist.")
+    check_writable(path)
     try:
         import onnxscript  # noqa: F401 - the exporter needs it; it is optional
     except ImportError as error:
         raise LMBError(f"ONNX needs packages: {error}. To install them: pip install 'lmb-quant[onnx]'.") from error
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     x = torch.rand(input_size)
     try:
         model(x)
@@ -74,12 +72,10 @@ def export_onnx(model: nn.Module, path: str | Path, input_size: tuple[int, int, 
         parts: list[Any] = [*program.model.graph.all_nodes(), *program.model.graph.initializers.values()]
         for part in parts:
             part.metadata_props.clear()  # stack traces: nine tenths of the file, and they name the user's paths
-        program.save(str(partial))
-        partial.replace(path)
+        data = program.model_proto.SerializeToString()
     except torch.onnx.errors.OnnxExporterError as error:
         raise LMBError(f"model: it cannot be exported: {error.__cause__ or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    write_atomically(path, data)
 
 
 def _binary_conv2d(

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -14,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from lmb_quant.convert import ready
 from lmb_quant.errors import LMBError
+from lmb_quant.files import check_writable, write_atomically
 from lmb_quant.modules import BinaryConv2d, PackedBinaryConv2d, PackedConfig
 from lmb_quant.packed_file import (
     ARCHS,
@@ -40,6 +39,7 @@ from lmb_quant.packed_file import (
     read_configs,
     to_text,
 )
+from lmb_quant.packing import ready
 from lmb_quant.recipe import Recipe
 from lmb_quant.rewrite import recipe_of, remember_recipe
 from lmb_quant.zoo import network_file
@@ -60,16 +60,13 @@ def save(model: nn.Module, path: str | Path) -> None:
 
     Raises:
         LMBError: If the network has no packed layer, or a binary one that is not packed, or holds what cannot be
-            stored; or the folder of ``path`` is missing.
-        OSError: If the file cannot be written.
+            stored; or the file cannot be written.
     """
     path = Path(path)
     layers = {n: m for n, m in model.named_modules(remove_duplicate=False) if isinstance(m, PackedBinaryConv2d)}
     if not layers or any(isinstance(m, BinaryConv2d) for m in model.modules()):
         raise LMBError("model: it is not packed. Use convert() first.")
-    if path.is_dir() or not path.parent.is_dir():
-        reason = "it is a folder" if path.is_dir() else f"there is no folder {str(path.parent)!r}"
-        raise LMBError(f"{path}: {reason}. Allowed: a file in an existing folder.")
+    check_writable(path)
     name = type(model).__name__
     known = ARCHS.get(name) is type(model)
     recipe = recipe_of(model)
@@ -81,12 +78,7 @@ def save(model: nn.Module, path: str | Path) -> None:
         layers={n: asdict(m.config) for n, m in layers.items()},
         encoded=encoded,
     )
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(to_bytes(tensors, {KEY: to_text(header, tensors)}))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_atomically(path, to_bytes(tensors, {KEY: to_text(header, tensors)}))
 
 
 def load(path: str | Path, model: nn.Module | None = None) -> nn.Module:

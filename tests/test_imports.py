@@ -3,6 +3,8 @@
 
 from helpers import run_python
 
+from lmb_quant.zoo import DEFAULT
+
 HEAVY = ("torchao", "timm", "basicsr", "torchvision", "scipy", "cv2", "skimage", "matplotlib", "triton", "tensorboard")
 
 
@@ -25,6 +27,38 @@ assert "torch._inductor" not in set(sys.modules) - before
     )
     record_property("import", output.strip())  # the time is reported (--junit-xml), not asserted
     assert "heavy: []" in output
+
+
+def test_the_commands_help_loads_no_torch():
+    output = run_python(
+        """
+import sys
+from lmb_quant import cli
+sys.argv = ["lmb-quant", "upscale", "--help"]
+try:
+    cli.main()
+except SystemExit:
+    pass
+print(sorted({name.split(".")[0] for name in sys.modules} & {"torch", "numpy", "PIL", "yaml"}))
+"""
+    )
+    assert output.splitlines()[-1] == "[]"
+    assert DEFAULT in output
+
+
+def test_no_module_takes_the_place_of_a_public_name():
+    run_python(
+        """
+import importlib, pkgutil, types
+import lmb_quant as lmb
+modules = {module.name for module in pkgutil.iter_modules(lmb.__path__)}
+assert not modules & set(lmb._PLACES), modules & set(lmb._PLACES)
+for name in lmb._PLACES:
+    assert name in dir(lmb)
+    assert not isinstance(getattr(lmb, name), types.ModuleType), name
+from lmb_quant import *
+"""
+    )
 
 
 def test_recipe_module_itself_imports_no_torch():

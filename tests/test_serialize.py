@@ -320,11 +320,11 @@ def test_a_file_that_may_not_be_read(path):
     path.chmod(0)
     said = run_python(f"""
 import os
-import lmb_quant as lmb
+from lmb_quant import load
 if os.geteuid() == 0:  # who may read everything
     os.seteuid(65534)
 try:
-    lmb.load({str(path)!r})
+    load({str(path)!r})
 except PermissionError as error:
     print("refused")
 """)

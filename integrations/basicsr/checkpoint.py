@@ -8,10 +8,8 @@ network is too. The older state of the same iteration is removed first: a pair n
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,30 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from lmb_quant.errors import LMBError
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Writes a file so that under its name there is, at any moment, either what was there before or all of ``data``.
-
-    Raises:
-        LMBError: If it cannot be written, for example on a full disk; what was there before stays.
-    """
-    temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise LMBError(f"{path}: cannot be written: {error.strerror or error}.") from error
+from lmb_quant.files import write_atomically
 
 
 def save_atomically(value: Mapping[str, Any], path: Path) -> None:

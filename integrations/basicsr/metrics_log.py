@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import write_atomically
+from lmb_quant.files import write_atomically
 
 FILE_NAME = "validation.jsonl"
 

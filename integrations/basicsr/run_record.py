@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 
+from lmb_quant.files import write_atomically
 from lmb_quant.machine import machine, package_versions, source_commit
-
-from .checkpoint import write_atomically
 
 FILE_NAME = "runs.jsonl"
 _PACKAGES = ("lmb-quant", "torch", "basicsr", "numpy")

@@ -13,14 +13,15 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from torch import nn
 
-from lmb_quant.convert import convert
 from lmb_quant.errors import LMBError
-from lmb_quant.integrations.basicsr.checkpoint import load_weights, write_atomically
+from lmb_quant.files import write_atomically
+from lmb_quant.integrations.basicsr.checkpoint import load_weights
 from lmb_quant.integrations.basicsr.hooks.step_times import read_step_times
 from lmb_quant.integrations.basicsr.images import find_images
 from lmb_quant.integrations.basicsr.metrics import enlarge_image, run_network
 from lmb_quant.integrations.basicsr.options import build
 from lmb_quant.integrations.basicsr.run_record import read_runs
+from lmb_quant.packing import convert
 from lmb_quant.rewrite import recipe_of
 from lmb_quant.serialize import load, save
 from lmb_quant.strict_yaml import dump_yaml, parse_mapping

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from lmb_quant.convert import ready
 from lmb_quant.ops._library import find
+from lmb_quant.packing import ready
 from lmb_quant.serialize import load
 
 from .child import in_child

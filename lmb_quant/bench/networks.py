@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmb_quant import archs
-from lmb_quant.convert import convert
 from lmb_quant.errors import LMBError, unknown_name
 from lmb_quant.modules import RPReLU, binary_convs
+from lmb_quant.packing import convert
 from lmb_quant.rewrite import binarize
 
 # Name -> class, argument that counts the body's parts, and how many by default.

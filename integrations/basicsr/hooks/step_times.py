@@ -10,7 +10,7 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmb_quant.integrations.basicsr.checkpoint import write_atomically
+from lmb_quant.files import write_atomically
 
 from ._base import Hook
 

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Mapping
 from enum import Enum
 
-from lmb_quant.integrations.basicsr.checkpoint import write_atomically
+from lmb_quant.files import write_atomically
 
 from . import worker
 from .cells import Cell

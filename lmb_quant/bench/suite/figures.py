@@ -10,9 +10,9 @@ from typing import Any
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from lmb_quant.convert import convert
 from lmb_quant.errors import LMBError
 from lmb_quant.modules import BinaryConv2d
+from lmb_quant.packing import convert
 from lmb_quant.report import summary
 from lmb_quant.serialize import save as save_packed
 

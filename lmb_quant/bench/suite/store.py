@@ -20,7 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lmb_quant.errors import LMBError
-from lmb_quant.integrations.basicsr.checkpoint import write_atomically
+from lmb_quant.files import write_atomically
 
 from .cells import Cell
 

@@ -18,9 +18,9 @@ from torch.nn import functional as F
 from lmb_quant.bench import compiled
 from lmb_quant.bench.kernels import has_bf16
 from lmb_quant.bench.measure import CPU_TIME, Competitor, sqnr, thread_count, time_in_turn
-from lmb_quant.convert import convert
 from lmb_quant.errors import LMBError
 from lmb_quant.modules import BinaryConv2d
+from lmb_quant.packing import convert
 
 from .calibration import calibration_images
 from .cells import Cell

@@ -12,9 +12,9 @@ from torch.nn.utils.parametrizations import weight_norm
 from torchao.quantization import quantize_
 
 from lmb_quant import LMBError, binarize, convert
-from lmb_quant.convert import ready
 from lmb_quant.integrations.torchao import LMBConfig, conv_filter, is_binary, to_torchao
 from lmb_quant.modules import BinaryConv2d, LayerConfig, PackedBinaryConv2d
+from lmb_quant.packing import ready
 
 
 class Conv2dOfMine(nn.Conv2d):

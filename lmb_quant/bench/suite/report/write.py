@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
-from lmb_quant.integrations.basicsr.checkpoint import write_atomically
+from lmb_quant.files import write_atomically
 from lmb_quant.strict_yaml import dump_yaml
 
 from .answers import answers

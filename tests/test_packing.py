@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""lmb_quant/convert.py: whole networks to their packed form."""
+"""lmb_quant/packing.py: whole networks to their packed form."""
 
 import pytest
 import torch

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that are complete or absent, and the checks before long work whose result goes into one.
+
+A file is written under a temporary name in its own folder and renamed. The name is short and has nothing of the
+target's, so that every name that the file system takes can be written. While a process writes, it holds a lock on its
+temporary file, and the system drops the lock when the process ends, however it ends: a temporary file that can be
+locked is the leftover of a process that was killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import signal
+import stat
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import BinaryIO
+
+from lmb_quant.errors import LMBError
+
+if sys.platform != "win32":
+    import fcntl
+
+_TEMPORARY = re.compile(r"\.lmb-quant-[0-9a-f]{16}\.part")
+_PROBE = bytes(1 << 16)  # some systems keep a few bytes of a file without a block of the disk
+_LONGEST_NAME = 255  # bytes, where the system does not say
+
+
+def write_atomically(path: Path, data: bytes | bytearray, *, durable: bool = True) -> None:
+    """Writes a file so that under its name there is, at any moment, either what was there before or all of ``data``.
+
+    In the main thread INT, TERM and HUP wait for its end where nothing else handles them, so none leaves a half file.
+
+    Args:
+        path: The file; its folder exists.
+        data: The contents.
+        durable: Whether the file is on the disk at the end: then it survives a crash of the whole machine.
+
+    Raises:
+        LMBError: If it cannot be written, for example on a full disk; what was there before stays. Its cause is the
+            OSError.
+    """
+    try:
+        with _signals_wait(), _temporary_in(path.parent) as (temporary, file):
+            file.write(data)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            if durable:
+                _flush_folder(path.parent)
+    except OSError as error:
+        raise LMBError(f"{path}: cannot be written: {error.strerror or error}.") from error
+
+
+def check_writable(path: Path) -> None:
+    """Checks, before long work, that a file can be written; leftovers of killed runs in its folder are removed.
+
+    A little is written into the folder to try, and removed.
+
+    Raises:
+        LMBError: If the file or its folder cannot be: the path is a folder, its folder does not exist, is none or is
+            not writable, the name is too long, the disk is full.
+    """
+    if os.path.isdir(path):
+        raise LMBError(f"{path}: it is a folder. Allowed: a file in an existing folder.")
+    if not is_folder(path.parent):
+        raise LMBError(f"{path}: there is no folder {str(path.parent)!r}. Allowed: a file in an existing folder.")
+    check_name(path, path.parent)
+    check_folder(path.parent)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is an existing folder.
+
+    Raises:
+        LMBError: If that cannot be found out, for want of permission or because the path is too long.
+    """
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise LMBError(f"{path}: it cannot be reached: {error.strerror or error}.") from error
+
+
+def check_name(path: Path, folder: Path) -> None:
+    """Checks that the file system of an existing folder takes the name of a file.
+
+    Raises:
+        LMBError: If it is too long.
+    """
+    length, longest = len(os.fsencode(path.name)), _LONGEST_NAME
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        longest = os.pathconf(folder, "PC_NAME_MAX")
+    if length > longest:
+        raise LMBError(f"{path}: its name has {length} bytes. Allowed: {longest}.")
+
+
+def check_folder(folder: Path) -> None:
+    """Checks that files can be written into an existing folder, and removes the leftovers of killed runs there.
+
+    Raises:
+        LMBError: If it is not writable, or its disk is full.
+    """
+    try:
+        remove_leftovers(folder)
+        with _signals_wait(), _temporary_in(folder) as (_, file):
+            file.write(_PROBE)
+            file.flush()
+    except OSError as error:
+        raise LMBError(f"{folder}: no file can be written into this folder: {error.strerror or error}.") from error
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes the temporary files of killed processes from a folder; what cannot be locked is left alone."""
+    if sys.platform == "win32":  # no such locks: nothing is certain
+        return
+    with os.scandir(folder) as entries:
+        found = [entry.path for entry in entries if _TEMPORARY.fullmatch(entry.name)]
+    for path in found:
+        with contextlib.suppress(OSError):
+            handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(path)
+            finally:
+                os.close(handle)
+
+
+@contextlib.contextmanager
+def _temporary_in(folder: Path) -> Iterator[tuple[str, BinaryIO]]:
+    """Yields the path of a new, locked file and the file; it is removed at the end if it is still there."""
+    temporary, handle = _locked_file(folder)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield temporary, file
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+
+
+def _locked_file(folder: Path) -> tuple[str, int]:
+    while True:
+        temporary = os.path.join(folder, f".lmb-quant-{secrets.token_hex(8)}.part")
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
+        if sys.platform == "win32":
+            return temporary, handle
+        with contextlib.suppress(OSError):  # a file system without locks: leftovers stay there
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink > 0:  # nobody took it for a leftover in between
+            return temporary, handle
+        os.close(handle)
+
+
+def _flush_folder(folder: Path) -> None:
+    if sys.platform == "win32":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _signals_wait() -> Iterator[None]:
+    """INT, TERM and HUP act at the end of the block where they would end the process; others' handlers stay."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ending = (signal.SIG_DFL, signal.default_int_handler)
+    names = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in names}
+    caught: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+
+    try:
+        for number, handler in before.items():
+            if handler in ending:
+                signal.signal(number, note)
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler in ending:
+                signal.signal(number, handler)
+        for number in caught[:1]:
+            signal.raise_signal(number)
