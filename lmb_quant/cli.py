@@ -115,16 +115,34 @@ def upscale(
     tile: Annotated[int | None, typer.Option(min=1, help="Side of a tile, LR pixels; default: about 2 GiB.")] = None,
     overlap: Annotated[int | None, typer.Option(min=0, help="Around a tile, LR pixels; default: exact.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Subfolders too; the output mirrors them.")] = (
+        False
+    ),
+    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave out what is done: go on.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
+    small: Annotated[bool, typer.Option("--small", help="Smaller files, no more is lost; slow.")] = False,
+    max_pixels: Annotated[
+        int | None, typer.Option(min=1, help="Largest image that is read, pixels; default: 89 million.")
+    ] = None,
 ) -> None:
-    """Enlarge PNG, JPEG, WebP and TIFF images by a packed network. Exit code 1 if one failed; the others are done."""
+    """Enlarge PNG, JPEG, WebP, TIFF, BMP, GIF and AVIF images. Exit code 1 if one failed; the others are done."""
     from lmb_quant.upscaling import Upscaler
-    from lmb_quant.upscaling.batch import find_jobs, run_jobs
+    from lmb_quant.upscaling.batch import Rules, run_jobs
+    from lmb_quant.upscaling.inputs import check_targets, find_jobs
+    from lmb_quant.upscaling.reading import MAX_PIXELS
     from lmb_quant.zoo import DEFAULT
 
-    jobs = find_jobs(inputs, output)
+    if force and skip_existing:
+        raise LMBError("--force and --skip-existing exclude each other. Allowed: one of them.")
+    jobs, passed = find_jobs(inputs, output, recursive=recursive)
+    check_targets(jobs)
     upscaler = Upscaler(_network(DEFAULT if model is None else model), tile=tile, overlap=overlap, threads=threads)
-    raise typer.Exit(1 if run_jobs(upscaler, jobs, Console(stderr=True), force=force) else 0)
+    rules = Rules(force, skip_existing, MAX_PIXELS if max_pixels is None else max_pixels, small)
+    console = Console(stderr=True)
+    failed = run_jobs(upscaler, jobs, console, rules)
+    if str(passed):
+        console.print(Text(f"passed over: {passed}"), soft_wrap=True)
+    raise typer.Exit(1 if failed else 0)
 
 
 @app.command()

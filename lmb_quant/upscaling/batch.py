@@ -1,136 +1,253 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Image files and folders through a network: what ``lmb-quant upscale`` does."""
+"""Image files through a network: what ``lmb-quant upscale`` does. Reading, computing and writing overlap."""
 
 from __future__ import annotations
 
+import errno
+import logging
+import os
+import signal
+import threading
 import time
 import warnings
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
+import numpy as np
+from PIL import Image
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from lmb_quant.errors import LMBError
 
-from .files import ImageFile, read_image, write_image
-from .formats import FORMATS, check_fits, format_of
+from .formats import FORMATS, READ_ENDINGS, check_fits
+from .image_file import ImageFile
+from .inputs import Job
+from .reading import MAX_PIXELS, read_image
 from .upscaler import Upscaler
+from .writing import write_image
+
+_HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+"""Errors of one file that every other would have too."""
+
+_WAITING = 2
+"""Enlarged images that wait to be written, at most."""
 
 
 @dataclass(frozen=True)
-class Job:
-    """A file to read and a file to write."""
+class Rules:
+    """How files are treated.
 
-    source: Path
-    target: Path
-
-
-def find_jobs(inputs: Sequence[Path], output: Path) -> list[Job]:
-    """Pairs each image with the file that its enlargement becomes.
-
-    Args:
-        inputs: Files, and folders: the images directly in them, known by their extensions.
-        output: For one file a file; else a folder, which need not exist, where the names stay the same.
-
-    Raises:
-        LMBError: If a folder holds no image, two images would become one file, an image would be overwritten by its
-            own or another's enlargement, or ``output`` does not fit.
+    ``force`` replaces existing ones, ``skip_existing`` leaves them out; ``max_pixels`` is the largest image that is
+    read; ``small`` spends time to make files small.
     """
-    sources = list({path.resolve(): path for entry in inputs for path in _images_of(entry)}.values())
-    one_file = len(inputs) == 1 and not inputs[0].is_dir()
-    if output.suffix and not output.is_dir() and (one_file or output.suffix.lower() in FORMATS):
-        if not one_file:
-            raise LMBError(f"output: {str(output)!r} is a file for {len(sources)} images. Allowed: a folder.")
-        format_of(output)
-        jobs = [Job(sources[0], output)]
-    elif output.exists() and not output.is_dir():
-        raise LMBError(f"output: {str(output)!r} is a file without a known extension. Allowed: {', '.join(FORMATS)}.")
-    else:
-        jobs = [Job(source, output / source.name) for source in sources]
-    _check_apart(jobs)
-    return jobs
+
+    force: bool = False
+    skip_existing: bool = False
+    max_pixels: int = MAX_PIXELS
+    small: bool = False
 
 
-def run_jobs(upscaler: Upscaler, jobs: Sequence[Job], console: Console, *, force: bool = False) -> int:
-    """Enlarges images one after another; one that fails is reported and the others are still done.
+def run_jobs(upscaler: Upscaler, jobs: Sequence[Job], console: Console, rules: Rules | None = None) -> int:
+    """Enlarges images; one that fails is reported and the others are still done.
+
+    While one is computed, the next is read and the one before is written. INT, TERM and HUP, where nothing else
+    handles them, end the run: what is being written is finished, and SystemExit is raised with 128 and their number.
 
     Args:
         upscaler: The network.
-        jobs: What :func:`find_jobs` made.
+        jobs: What :func:`.inputs.find_jobs` made.
         console: Where the progress bar, the reports and a summary go.
-        force: Whether existing files are replaced.
+        rules: How files are treated.
 
     Returns:
         How many failed.
     """
-    failed = 0
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("", total=len(jobs))
-        for done, job in enumerate(jobs):
-            progress.update(bar, description=job.source.name.replace("[", r"\["), completed=done)
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                try:
-                    report = _run(upscaler, job, progress, bar, done, force)
-                except (LMBError, OSError, MemoryError) as error:
-                    failed += 1
-                    report = Text.assemble(("error:", "bold red"), f" {error or 'not enough memory'}")
-            for warning in caught:
-                console.print(Text.assemble(("warning:", "bold yellow"), f" {warning.message}"), soft_wrap=True)
-            console.print(report, soft_wrap=True)
-    console.print(f"{len(jobs) - failed} of {len(jobs)} images enlarged x{upscaler.upscale}.")
-    return failed
+    return _Run(upscaler, jobs, console, rules or Rules())()
 
 
-def _run(upscaler: Upscaler, job: Job, progress: Progress, bar: TaskID, done: int, force: bool) -> Text:
-    _check_target(job.target, force)
-    format_of(job.target)
-    file = read_image(job.source)
-    width, height = (upscaler.upscale * side for side in file.size)
-    check_fits(job.target, file.layout, file.bits, width, height)
-    start = time.perf_counter()
+class _Run:
+    def __init__(self, upscaler: Upscaler, jobs: Sequence[Job], console: Console, rules: Rules) -> None:
+        self.upscaler, self.console, self.rules = upscaler, console, rules
+        self.jobs = [job for job in jobs if not (rules.skip_existing and os.path.exists(job.target))]
+        self.skipped = len(jobs) - len(self.jobs)
+        self.done = self.failed = 0
+        self.warned: list[warnings.WarningMessage] = []
+
+    def __call__(self) -> int:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        terminal = self.console.is_terminal
+        with (
+            _only_our_limits(),
+            warnings.catch_warnings(record=True) as self.warned,
+            Progress(*columns, console=self.console, transient=True, disable=not terminal) as self.progress,
+            _ended_by_signals(),
+        ):
+            warnings.simplefilter("always")
+            warnings.filterwarnings("ignore", module="PIL|tifffile|imagecodecs")  # damaged metadata; the pixels decide
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self.bar = self.progress.add_task("", total=len(self.jobs))
+            reader, writer = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
+            try:
+                self._all(reader, writer)
+            except SystemExit as end:
+                word = signal.Signals(int(str(end.code)) - 128).name
+                self._say("stopped:", "bold yellow", f"by {word}. With --skip-existing the same command goes on.")
+                raise
+            finally:
+                for pool in (reader, writer):
+                    pool.shutdown(cancel_futures=True)
+                self._summary()
+        return self.failed
+
+    def _all(self, reader: ThreadPoolExecutor, writer: ThreadPoolExecutor) -> None:
+        coming = deque(reader.submit(self._read, job) for job in self.jobs[:1])
+        writing: deque[tuple[Job, Future[Text]]] = deque()
+        for number, job in enumerate(self.jobs):
+            coming.extend(reader.submit(self._read, later) for later in self.jobs[number + 1 : number + 2])
+            with self._reported(job):
+                self._show("reading", job)
+                file = coming.popleft().result()
+                writing.append((job, writer.submit(self._write, job, *self._enlarged(job, file))))
+            while writing and (len(writing) > _WAITING or writing[0][1].done()):
+                self._written(*writing.popleft())
+        while writing:
+            self._written(*writing.popleft())
+
+    def _read(self, job: Job) -> ImageFile:
+        self._check_target(job.target)
+        if job.target.suffix.lower() not in FORMATS:
+            raise LMBError(
+                f"{job.source}: extension {job.source.suffix!r} is not read. Allowed: {', '.join(READ_ENDINGS)}."
+            )
+        file = read_image(job.source, self.rules.max_pixels)
+        width, height = (self.upscaler.upscale * side for side in file.size)
+        check_fits(job.target, file.layout, file.bits, width, height)
+        return file
+
+    def _enlarged(self, job: Job, file: ImageFile) -> tuple[ImageFile, float]:
+        self._show("enlarging", job)
+        start = time.perf_counter()
+        pixels = file.pixels
+        if isinstance(pixels, Image.Image) and pixels.mode != "CMYK":
+            pixels = np.atleast_3d(np.asarray(pixels))
+        settled = self.done + self.failed
+        try:
+            large = self.upscaler(
+                pixels, lambda tile, tiles: self.progress.update(self.bar, completed=settled + min(0.9, tile / tiles))
+            )
+        except LMBError as error:
+            raise LMBError(f"{job.source}: {error}") from None
+        return ImageFile(large, file.metadata, file.lost), time.perf_counter() - start
+
+    def _write(self, job: Job, file: ImageFile, seconds: float) -> Text:
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+        self._check_target(job.target)  # another process may have been faster
+        dropped = [*file.lost, *write_image(job.target, file, small=self.rules.small)]
+        width, height = file.size
+        report = Text(f"{job.target}: {width} x {height} pixels, {seconds:.1f} s")
+        return report.append(f"; not kept: {', '.join(dropped)}" if dropped else "")
+
+    def _written(self, job: Job, future: Future[Text]) -> None:
+        with self._reported(job):
+            self._show("writing", job)
+            report = future.result()
+            self.done += 1
+            self._print(report)
+
+    @contextmanager
+    def _reported(self, job: Job) -> Iterator[None]:
+        """Reports what goes wrong with one file, and ends the run where it would go wrong with all."""
+        try:
+            yield
+        except Exception as error:  # whatever a codec raises is this file's
+            self.failed += 1
+            reason = str(error) or ("not enough memory" if isinstance(error, MemoryError) else type(error).__name__)
+            named = isinstance(error, LMBError)
+            self._say("error:", "bold red", reason if named else f"{job.source}: {type(error).__name__}: {reason}")
+            cause = error if isinstance(error, OSError) else error.__cause__
+            if isinstance(cause, OSError) and cause.errno in _HOPELESS:
+                rest = len(self.jobs) - self.done - self.failed
+                self.failed += rest
+                raise LMBError(
+                    f"{job.target.parent}: {cause.strerror}: {rest} more images are not done. With --skip-existing "
+                    "the same command goes on."
+                ) from None
+        finally:
+            for warning in self.warned:
+                self._say("warning:", "bold yellow", str(warning.message))
+            self.warned.clear()
+            self.progress.update(self.bar, completed=self.done + self.failed)
+
+    def _check_target(self, target: Path) -> None:
+        if os.path.isdir(target):
+            raise LMBError(f"{target}: it is a folder. Allowed: a file.")
+        if os.path.exists(target) and not self.rules.force:
+            raise LMBError(
+                f"{target}: it exists and is not overwritten. Use --skip-existing to go on, --force to replace it, or "
+                "another output."
+            )
+
+    def _show(self, what: str, job: Job) -> None:
+        name = _printable(job.source.name, self.console).replace("[", r"\[")
+        self.progress.update(self.bar, description=f"{what} {name}")
+
+    def _say(self, word: str, style: str, text: str) -> None:
+        self._print(Text.assemble((word, style), f" {text}"))
+
+    def _print(self, text: Text) -> None:
+        text.plain = _printable(text.plain, self.console)
+        self.console.print(text, soft_wrap=True)
+
+    def _summary(self) -> None:
+        skipped = f", {self.skipped} were there already" if self.skipped else ""
+        self.console.print(f"{self.done} of {len(self.jobs)} images enlarged x{self.upscaler.upscale}{skipped}.")
+
+
+def _printable(text: str, console: Console) -> str:
+    """Text that the console can show: names of files may be in another encoding."""
+    return text.encode(console.encoding, "backslashreplace").decode(console.encoding)
+
+
+@contextmanager
+def _only_our_limits() -> Iterator[None]:
+    """Lifts Pillow's limit of pixels, for the rules have one; what tifffile logs of damaged files is not shown."""
+    log = logging.getLogger("tifffile")
+    before, Image.MAX_IMAGE_PIXELS = (Image.MAX_IMAGE_PIXELS, log.disabled), None
+    log.disabled = True
     try:
-        pixels = upscaler(
-            file.pixels, lambda tile, tiles: progress.update(bar, completed=done + min(0.99, tile / tiles))
-        )
-    except LMBError as error:
-        raise LMBError(f"{job.source}: {error}") from None
-    seconds = time.perf_counter() - start
-    job.target.parent.mkdir(parents=True, exist_ok=True)
-    _check_target(job.target, force)  # another process may have been faster
-    write_image(job.target, ImageFile(pixels, file.metadata))
-    return Text(f"{job.target}: {width} x {height} pixels, {seconds:.1f} s")
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS, log.disabled = before
 
 
-def _check_target(target: Path, force: bool) -> None:
-    if target.is_dir():
-        raise LMBError(f"{target}: it is a folder. Allowed: a file.")
-    if target.exists() and not force:
-        raise LMBError(f"{target}: it exists and is not overwritten. Use --force, or another output.")
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """The first INT, TERM or HUP raises SystemExit in the main thread, a second one does what it did before."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    names = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in names}
+    ours = [number for number in names if before[number] in (signal.SIG_DFL, signal.default_int_handler)]
 
+    def restore() -> None:
+        for number in ours:
+            signal.signal(number, before[number])
 
-def _images_of(entry: Path) -> list[Path]:
-    if not entry.is_dir():
-        return [entry]
-    known = (path for path in entry.iterdir() if path.suffix.lower() in FORMATS and not path.name.startswith("."))
-    images = sorted(path for path in known if path.is_file())
-    if not images:
-        raise LMBError(f"input: folder {str(entry)!r} holds no image. Allowed: {', '.join(FORMATS)}.")
-    return images
+    def end(number: int, frame: FrameType | None) -> None:
+        restore()
+        raise SystemExit(128 + number)
 
-
-def _check_apart(jobs: Sequence[Job]) -> None:
-    sources = {job.source.resolve() for job in jobs}
-    taken: dict[Path, Path] = {}
-    for job in jobs:
-        target = job.target.resolve()
-        if target in sources:
-            raise LMBError(f"output: {str(job.target)!r} is an input. Allowed: another file or folder.")
-        if target in taken:
-            first = str(taken[target])
-            raise LMBError(f"inputs: {first!r} and {str(job.source)!r} would both become {str(job.target)!r}.")
-        taken[target] = job.source
+    for number in ours:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        restore()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each file format holds."""
+"""What each file format holds, and which are read and written."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ class Format:
     """A file format, by Pillow's name; what it holds, and how it is written.
 
     ``layouts`` as in :func:`lmb_quant.upscaling.colour.enlarge_as`, ``bits`` of a channel, ``side`` at most, pixels.
+    ``options`` are those of Pillow's ``save``, ``small`` what is added for small files.
     """
 
     name: str
@@ -22,18 +23,40 @@ class Format:
     bits: tuple[int, ...] = (8,)
     side: int = (1 << 31) - 1
     options: dict[str, Any] = field(default_factory=dict)
+    small: dict[str, Any] = field(default_factory=dict)
 
 
 _PNG = Format("PNG", ("L", "LA", "RGB", "RGBA"), (8, 16))
-_JPEG = Format("JPEG", ("L", "RGB", "CMYK"), side=65500, options={"quality": 95, "subsampling": 0})
-_WEBP = Format("WEBP", ("L", "LA", "RGB", "RGBA"), side=16383, options={"quality": 95, "exact": True})
+_JPEG = Format(
+    "JPEG",
+    ("L", "RGB", "CMYK"),
+    side=65500,
+    options={"quality": 95, "subsampling": 0},
+    small={"optimize": True, "progressive": True},
+)
+_WEBP = Format(
+    "WEBP",
+    ("L", "LA", "RGB", "RGBA"),
+    side=16383,
+    options={"quality": 95, "exact": True, "method": 2},
+    small={"method": 6},
+)
 _TIFF = Format("TIFF", (*_PNG.layouts, "CMYK"), (8, 16), options={"compression": "tiff_adobe_deflate"})
-FORMATS = {".png": _PNG, ".jpg": _JPEG, ".jpeg": _JPEG, ".webp": _WEBP, ".tif": _TIFF, ".tiff": _TIFF}
-"""Extension -> format."""
+FORMATS = {
+    ".png": _PNG, ".jpg": _JPEG, ".jpeg": _JPEG, ".jpe": _JPEG, ".jfif": _JPEG, ".webp": _WEBP, ".tif": _TIFF,
+    ".tiff": _TIFF,
+}  # fmt: skip
+"""Extension -> format, of files that are read and written."""
+
+READ_ONLY = {".bmp": "BMP", ".dib": "DIB", ".gif": "GIF", ".avif": "AVIF"}
+"""Extension -> Pillow's name, of files that are only read."""
+
+READ_NAMES = (*dict.fromkeys(form.name for form in FORMATS.values()), *READ_ONLY.values())
+READ_ENDINGS = (*FORMATS, *READ_ONLY)
 
 
 def format_of(path: Path) -> Format:
-    """The format that a path's extension names.
+    """The format that a path's extension names, to write it.
 
     Raises:
         LMBError: If there is none.

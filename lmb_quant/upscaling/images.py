@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lmb_quant.errors import LMBError
 
-from .colour import LAYOUTS
+from .colour import LAYOUTS, with_visible_colours
 
 _PEAKS = {"uint8": 255, "uint16": 65535}
 _DTYPES = {255: torch.uint8, 65535: torch.uint16}
@@ -79,7 +79,10 @@ def plain_mode(image: Image.Image) -> Image.Image:
     """
     mode = _MODES.get(image.mode)
     if mode is None:
-        raise LMBError(f"image: mode {image.mode!r} is not allowed. Allowed: {', '.join(_MODES)}. Use convert('RGB').")
+        hint = "Use convert('RGB')."
+        if image.mode.startswith(("I", "F")):  # convert() would cut them to white or black
+            hint = "Its values have no fixed range: scale them into a NumPy array of uint8 or uint16."
+        raise LMBError(f"image: mode {image.mode!r} is not allowed. Allowed: {', '.join(_MODES)}. {hint}")
     if image.has_transparency_data and mode in ("L", "RGB"):
         mode += "A"
     return image if image.mode == mode or mode == "I;16" else image.convert(mode)
@@ -113,8 +116,28 @@ def _of_pil(image: Image.Image) -> Picture:
 
 
 def _of_pixels(pixels: NDArray[Any], layout: str, peak: int, restore: Callable[[NDArray[Any]], Any]) -> Picture:
+    if layout in ("RGB", "RGBA") and _is_gray(pixels):
+        return _of_gray(pixels, layout, peak, restore)
     values = torch.from_numpy(pixels.astype(np.float32)).div_(peak).permute(2, 0, 1)[None]
+    values = with_visible_colours(values) if layout in ("LA", "RGBA") else values
     return Picture(values, layout, peak, lambda new: restore(new[0].permute(1, 2, 0).contiguous().numpy()))
+
+
+def _is_gray(pixels: NDArray[Any]) -> bool:
+    """Whether RGB or RGBA pixels, as far as they are seen, have no colour."""
+    gray = (pixels[..., 0] == pixels[..., 1]) & (pixels[..., 0] == pixels[..., 2])
+    return bool((gray | (pixels[..., 3] == 0)).all() if pixels.shape[2] == 4 else gray.all())
+
+
+def _of_gray(pixels: NDArray[Any], layout: str, peak: int, restore: Callable[[NDArray[Any]], Any]) -> Picture:
+    """Gray that is stored as colour: run as gray, so that no tint comes in, and stored as colour again."""
+    alpha = range(3, pixels.shape[2])
+    order = [0, 0, 0, *(1 for _ in alpha)]
+
+    def as_colour(new: NDArray[Any]) -> Any:
+        return restore(np.ascontiguousarray(new[..., order]))
+
+    return _of_pixels(pixels[..., [0, *alpha]], layout.replace("RGB", "L"), peak, as_colour)
 
 
 def _of_tensor(image: Tensor, channels: int) -> Picture:
@@ -130,4 +153,5 @@ def _of_tensor(image: Tensor, channels: int) -> Picture:
         raise LMBError("image: it has NaN or infinities. Allowed: finite values.")
     values = image.detach() if image.ndim == 4 else image.detach()[None]
     layout = "" if count == channels else LAYOUTS[count]
+    values = with_visible_colours(values) if layout in ("LA", "RGBA") else values
     return Picture(values, layout, None, lambda new: new if image.ndim == 4 else new[0])

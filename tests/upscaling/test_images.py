@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 import lmb_quant as lmb
 from lmb_quant import LMBError
+from lmb_quant.upscaling.colour import with_visible_colours
 
 from .conftest import Nearest
 
@@ -45,7 +46,8 @@ def test_alpha_is_enlarged_on_its_own(shape, channels):
     image[..., -1] = 255
     image[3:, :, -1] = 0
     result = lmb.upscale(Nearest(channels), image)
-    np.testing.assert_array_equal(result[..., :-1], doubled(image[..., :-1]))
+    if shape[0] > 5:  # rows that no hidden pixel is near
+        np.testing.assert_array_equal(result[:2, :, :-1], doubled(image[..., :-1])[:2])
     alpha = torch.from_numpy(image[..., -1] / 255)[None, None]
     expected = F.interpolate(alpha, scale_factor=2, mode="bicubic").clamp(0, 1)[0, 0].numpy() * 255
     np.testing.assert_allclose(result[..., -1], expected, atol=0.501)
@@ -83,9 +85,77 @@ def test_pil_modes_are_kept_exactly(mode):
     np.testing.assert_array_equal(np.asarray(result), doubled(np.asarray(image)))
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("tile", [None, 7])
+@pytest.mark.parametrize("hidden", [0, 255])
+def test_hidden_colours_never_show(channels, tile, hidden):
+    """A gray disc on transparent ground; composited on black or white nothing is beyond disc and ground."""
+    y, x = np.mgrid[:24, :20]
+    alpha = np.clip(8 - np.hypot(y - 11.5, x - 9.5), 0, 1)
+    image = np.dstack([np.full((24, 20, 3), hidden), np.round(255 * alpha)]).astype(np.uint8)
+    image[alpha > 0, :3] = (40, 90, 200)
+    result = lmb.upscale(Nearest(channels, 4), image, tile=tile) / 255
+    colour, opacity = result[..., :3], result[..., 3:]
+    seen = colour * opacity
+    x = torch.from_numpy(image / 255).permute(2, 0, 1)[None]
+    plain = F.interpolate(x[:, :3] * x[:, 3:], scale_factor=4, mode="bicubic")[0].permute(1, 2, 0)
+    plain = plain.clip(0, 1).numpy()
+    near = opacity[..., 0] < 0.99
+    assert (seen - plain)[near].max() < 1 / 255
+    assert np.abs(colour - np.array([40, 90, 200]) / 255)[opacity[..., 0] > 0.25].max() < 1.5 / 255
+
+
+def test_a_picture_that_is_all_hidden():
+    image = np.zeros((5, 4, 4), np.uint8)
+    image[..., :3] = random_array(5, 4, 3)
+    assert lmb.upscale(Nearest(3), image)[..., 3].max() == 0
+
+
+def test_hidden_pixels_take_the_colours_beside_them():
+    x = torch.rand(2, 4, 7, 6)
+    x[:, 3] = (torch.rand(2, 7, 6) > 0.7).float()
+    x[:, 3, 3, 3] = 1
+    y = with_visible_colours(x)
+    visible = x[:, 3:] > 0
+    assert torch.equal(torch.where(visible, y, 0), torch.where(visible, x, 0))
+    for one, other in zip(x, y, strict=True):
+        seen = one[:3][:, one[3] > 0]
+        assert bool((other[:3].amin((1, 2)) >= seen.amin(1) - 1e-6).all())
+        assert bool((other[:3].amax((1, 2)) <= seen.amax(1) + 1e-6).all())
+
+
+class Tinted(Nearest):
+    """Adds another number to each channel, as trained networks do a little."""
+
+    def forward(self, x):
+        return super().forward(x) + torch.tensor([0.1, 0.0, -0.07])[: self.channels].view(1, -1, 1, 1)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_gray_stored_as_colour_stays_gray(dtype, channels):
+    image = np.repeat(random_array(6, 7, 1, dtype=dtype), channels, 2)
+    if channels == 4:
+        image[..., 3] = np.iinfo(dtype).max
+    result = lmb.upscale(Tinted(3), image)
+    assert result.shape == (12, 14, channels)
+    np.testing.assert_array_equal(result[..., 0], result[..., 1])
+    np.testing.assert_array_equal(result[..., 0], result[..., 2])
+    np.testing.assert_array_equal(result[..., 0], lmb.upscale(Tinted(3), np.ascontiguousarray(image[..., 0])))
+    if dtype == np.uint8:
+        mode = "RGBA" if channels == 4 else "RGB"
+        again = lmb.upscale(Tinted(3), Image.fromarray(image))
+        assert again.mode == mode
+        np.testing.assert_array_equal(np.asarray(again), result)
+    image[0, 0, 0] ^= 1
+    assert (lmb.upscale(Tinted(3), image)[..., 0] != result[..., 0]).any()
+
+
 @pytest.mark.parametrize("mode", ["LA", "RGBA"])
 def test_pil_modes_with_alpha(mode):
-    image = Image.fromarray(random_array(6, 9, 4)).convert(mode)
+    array = random_array(6, 9, 4)
+    array[..., 3] |= 1
+    image = Image.fromarray(array).convert(mode)
     result = lmb.upscale(Nearest(3), image)
     assert (result.mode, result.size) == (mode, (18, 12))
     np.testing.assert_array_equal(np.asarray(result)[..., :-1], doubled(np.asarray(image)[..., :-1]))
@@ -149,7 +219,8 @@ def test_tensor_on_a_device(device):
         (torch.zeros(3, 0, 4), r"shape \(3, 0, 4\)"),
         (torch.zeros(7, 4, 4), "7 channels"),
         (torch.full((3, 4, 4), torch.nan), "it has NaN"),
-        (Image.new("F", (3, 3)), "mode 'F'"),
+        (Image.new("F", (3, 3)), r"mode 'F' .*no fixed range: scale them into a NumPy array of uint8 or uint16"),
+        (Image.new("I", (3, 3)), r"mode 'I' .*no fixed range: scale them into a NumPy array of uint8 or uint16"),
         (Image.new("LAB", (3, 3)), "mode 'LAB'"),
         ("image.png", "str is not allowed"),
     ],
