@@ -126,6 +126,7 @@ def upscale(
     ] = None,
 ) -> None:
     """Enlarge PNG, JPEG, WebP, TIFF, BMP, GIF and AVIF images. Exit code 1 if one failed; the others are done."""
+    from lmb_quant.ops.startup import spare_compiler
     from lmb_quant.upscaling import Upscaler
     from lmb_quant.upscaling.batch import Rules, run_jobs
     from lmb_quant.upscaling.inputs import check_targets, find_jobs
@@ -136,6 +137,7 @@ def upscale(
         raise LMBError("--force and --skip-existing exclude each other. Allowed: one of them.")
     jobs, passed = find_jobs(inputs, output, recursive=recursive)
     check_targets(jobs)
+    spare_compiler()
     upscaler = Upscaler(_network(DEFAULT if model is None else model), tile=tile, overlap=overlap, threads=threads)
     rules = Rules(force, skip_existing, MAX_PIXELS if max_pixels is None else max_pixels, small)
     console = Console(stderr=True)

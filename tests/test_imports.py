@@ -85,3 +85,19 @@ for name in ("LMBError", "RecipeError", "__version__"):
     assert hasattr(lmb, name), name
 """
     )
+
+
+def test_the_first_packed_layer_waits_for_no_compiler():
+    run_python(
+        """
+import sys
+import lmb_quant as lmb
+from lmb_quant.ops.startup import spare_compiler
+from lmb_quant.upscaling import Upscaler
+net = lmb.from_pretrained("lmb_small_x4")
+spare_compiler()
+import torch
+assert Upscaler(net)(torch.rand(3, 8, 8)).shape == (3, 32, 32)
+assert "torch._dynamo" not in sys.modules
+"""
+    )

@@ -48,7 +48,7 @@ class Picture:
 
     def finished(self, values: Tensor) -> Tensor:
         """Values in [0, 1] as :attr:`dtype`: cut to the range and rounded to the nearest; a tensor's as they are."""
-        return values if self.peak is None else (values.clamp(0, 1) * self.peak).round().to(self.dtype)
+        return values if self.peak is None else (values * self.peak).round_().clamp_(0, self.peak).to(self.dtype)
 
 
 def picture_of(image: Any, channels: int) -> Picture:
