@@ -6,6 +6,7 @@ must import it first. ``import lmb_quant`` does not load torchao; ``lmb_quant.sa
 holds torchao's weights.
 """
 
+from . import matching as _matching
 from ._host import MissingTorchAOError as MissingTorchAOError
 from ._host import UnsupportedSchemeError as UnsupportedSchemeError
 from .codec import IntxCodec as IntxCodec
@@ -14,3 +15,5 @@ from .config import is_binary as is_binary
 from .fqn_config import to_torchao as to_torchao
 from .network import LMBNetworkConfig as LMBNetworkConfig
 from .selection import conv_filter as conv_filter
+
+_matching.install()

@@ -62,6 +62,7 @@ with _without_known_noise():
         from torchao.quantization import IntxUnpackedToInt8Tensor as IntxUnpackedToInt8Tensor
         from torchao.quantization import IntxWeightOnlyConfig as IntxWeightOnlyConfig
         from torchao.quantization import PerAxis as PerAxis
+        from torchao.quantization import quant_api as quant_api
         from torchao.quantization import quantize_ as quantize_
         from torchao.quantization.quantize_.workflows.intx.intx_unpacked_to_int8_tensor import (
             IntxUnpackedToInt8TensorActivationQuantization as IntxUnpackedToInt8TensorActivationQuantization,

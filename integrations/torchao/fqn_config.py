@@ -13,9 +13,10 @@ from lmb_quant.modules import BinaryConv2d
 from lmb_quant.recipe import Recipe
 from lmb_quant.rewrite import Plan, PlannedLayer, RecipeLike, plan, warn_about
 
-from ._host import FqnToConfig, config_from_dict
+from ._host import FqnToConfig, UnsupportedSchemeError, config_from_dict
 from .config import STEPS, LMBConfig
 from .network import LMBNetworkConfig
+from .trial import ALLOWED, try_on_layer
 
 if TYPE_CHECKING:
     from ._host import AOBaseConfig
@@ -41,8 +42,9 @@ def to_torchao(
         The config; torchao's ``config_to_dict`` makes JSON of it.
 
     Raises:
-        RecipeError: As :func:`lmb_quant.plan`; also if an entry of ``others`` is not a torchao config, or matches a
-            module used in several places; or at ``convert`` if the recipe selects a layer that is not binary yet.
+        RecipeError: As :func:`lmb_quant.plan`; also if an entry of ``others`` is not a torchao config, changes nothing
+            or does not run on a copy of its layer, or matches a module used in several places; or at ``convert`` if
+            the recipe selects a layer that is not binary yet.
         LMBError: If the step is unknown.
 
     Example:
@@ -82,6 +84,7 @@ def to_torchao(
         elif layer.torchao is not None:
             _check_one_place(layer, modules, recipe)
             other = _other(layer, recipe)
+            _try_other(layer, modules[layer.name], other, recipe)
             configs.update(dict.fromkeys(layer.names if step != "prepare" else (), other))
     return FqnToConfig(fqn_to_config=configs)
 
@@ -103,6 +106,17 @@ def _other(layer: PlannedLayer, recipe: Recipe) -> AOBaseConfig:
             f"{recipe.place}: {layer.rule}: {layer.torchao!r} is not a torchao config: {error}. "
             "Allowed: what torchao's config_to_dict gives."
         ) from None
+
+
+def _try_other(layer: PlannedLayer, module: nn.Module, config: AOBaseConfig, recipe: Recipe) -> None:
+    """At every step, so that a network is not trained for a config that would spoil it."""
+    try:
+        try_on_layer(module, config)
+    except UnsupportedSchemeError as error:
+        raise RecipeError(
+            f"{recipe.place}: {layer.rule}: {type(config).__name__} cannot be used on layer {layer.name!r}, "
+            f"{module}: {error}. Allowed: {ALLOWED}."
+        ) from error
 
 
 def _check_one_place(layer: PlannedLayer, modules: dict[str, nn.Module], recipe: Recipe) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from torch import nn
 
-from lmb_quant.errors import LMBError
+from lmb_quant.errors import LMBError, unknown_name
 from lmb_quant.recipe import Recipe
 from lmb_quant.rewrite import RecipeLike, matches, plan
 
@@ -20,8 +20,9 @@ def conv_filter(
     """Makes a ``filter_fn`` for ``quantize_`` that selects ``Conv2d`` modules; its default selects ``Linear`` ones.
 
     With a model the choice is that of :func:`lmb_quant.plan`: tokens are resolved on it, what cannot be binary is left
-    out, and a pattern that matches nothing is an error. Without one only names are compared, while torchao walks.
-    Subclasses of ``Conv2d`` are never selected.
+    out, and a pattern that matches nothing is an error. Without one only names are compared, while torchao walks; that
+    each pattern matches a layer is checked where it begins, at the network itself. Subclasses of ``Conv2d`` are never
+    selected.
 
     Args:
         recipe: What :meth:`Recipe.load` takes: selects the layers that it makes binary; needs ``model``.
@@ -35,6 +36,8 @@ def conv_filter(
     Raises:
         LMBError: If recipe and ignore are both given, or a recipe or a token without a model.
         RecipeError: As :func:`lmb_quant.plan`, with a model.
+
+    The filter raises LMBError where a pattern in ``ignore`` matches no layer of the network that ``quantize_`` gets.
     """
     ignore = list(ignore)
     if recipe is not None and ignore:
@@ -51,4 +54,19 @@ def conv_filter(
     tokens = [pattern for pattern in ignore if pattern.startswith("@")]
     if tokens:
         raise LMBError(f"conv_filter: ignore: {tokens[0]!r} needs model=..., on which it is resolved.")
-    return lambda module, fqn: type(module) is nn.Conv2d and not any(matches(pattern, fqn) for pattern in ignore)
+
+    def selects(module: nn.Module, fqn: str) -> bool:
+        if not fqn:
+            _check_patterns(module, ignore)
+        return type(module) is nn.Conv2d and not any(matches(pattern, fqn) for pattern in ignore)
+
+    return selects
+
+
+def _check_patterns(model: nn.Module, ignore: Iterable[str]) -> None:
+    modules = model.named_modules(remove_duplicate=False)
+    layers = [name for name, module in modules if any(p.ndim >= 2 for p in module.parameters(recurse=False))]
+    for pattern in ignore:
+        if not any(matches(pattern, name) for name in layers):
+            what = unknown_name("layer", pattern, layers[:40])
+            raise LMBError(f"conv_filter: ignore: {pattern!r} matches no layer. {what}")

@@ -20,6 +20,7 @@ from ._host import (
     quantize_,
 )
 from .codec import IntxCodec
+from .trial import check_changed
 
 
 def _intx(bits: int) -> AOBaseConfig:
@@ -50,19 +51,17 @@ def quantised_weights(network: nn.Module, scheme: str, image: Tensor) -> nn.Modu
             changed, or a weight became all zeros.
     """
     network = copy.deepcopy(network)
-    before = {name: module.weight for name, module in network.named_modules() if isinstance(module, nn.Conv2d)}
+    convolutions = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Conv2d)]
+    before: dict[str, Tensor] = {f"{name}.weight": module.weight for name, module in convolutions}
     try:
         quantize_(network, CONFIGS[scheme](), filter_fn=lambda module, _: isinstance(module, nn.Conv2d))
+        check_changed(before, network)
         with torch.no_grad():
             network(image)
+    except UnsupportedSchemeError:
+        raise
     except Exception as error:  # torchao fails in many ways, and each is the answer that is asked for
         raise UnsupportedSchemeError.of(error) from error
-    for name, old in before.items():
-        weight: Tensor = network.get_submodule(name).weight  # type: ignore[assignment]
-        if type(weight) is type(old):
-            raise UnsupportedSchemeError(f"it leaves the weight of {name!r} as it is, without a word")
-        if old.any() and not weight.dequantize().any():
-            raise UnsupportedSchemeError(f"it makes every weight of {name!r} zero, without a word")
     return network
 
 
