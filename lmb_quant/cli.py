@@ -96,7 +96,10 @@ def recipes(
 
 @app.command()
 def doctor() -> None:
-    """Show versions, applied fixes, CPU and GPU, and what to do for each problem; exit code 1 if there is one."""
+    """Show versions, applied fixes, CPU and GPU; what is not installed, and what to do for each problem.
+
+    Exit code 1 if something is installed and does not work.
+    """
     from lmb_quant.doctor import examine
 
     report = examine()
@@ -306,13 +309,16 @@ def _figures(output: Path | None) -> Iterator[tuple[Callable[[str], None], Calla
         yield lambda text: status.update(text), write
 
 
+_Results = Annotated[Path, typer.Option(help="Folder of results; runs may share it, and reports are written there.")]
+
+
 @bench.command("run")
 def bench_run(
     suite: Annotated[str, typer.Argument(help="Name of a shipped suite (quick, front, full, ...), or a YAML file.")],
     data: Annotated[Path | None, typer.Option(help="Images: DIR with train/<set> and test/<set>.")] = None,
     only: Annotated[str | None, typer.Option(help="Glob for cells: 'lmb*', or 'NETWORK/sign/x4/seed0'.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List cells, estimate the time, train nothing.")] = False,
-    output: Annotated[Path, typer.Option(help="Folder of results; runs may share it.")] = Path("lmb-bench"),
+    output: _Results = Path("lmb-bench"),
     jobs: Annotated[int | None, typer.Option(min=1, help="Cells at a time; default: one a GPU or core.")] = None,
     latency: Annotated[
         bool | None,
@@ -367,13 +373,13 @@ def bench_card(
 
 @bench.command("report")
 def bench_report(
-    folder: Annotated[Path, typer.Argument(help="Folder of results.")] = Path("lmb-bench"),
+    output: _Results = Path("lmb-bench"),
     suite: Annotated[str | None, typer.Option(help="Name of the suite; default: the one that was run last.")] = None,
 ) -> None:
     """Write a suite's report into the folder of results: Markdown, CSV and one self-contained HTML page."""
     from lmb_quant.bench.suite.report.write import write_report  # plotting is heavy and optional
 
-    for path in write_report(folder, suite):
+    for path in write_report(output, suite):
         _say(str(path))
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,51 +16,93 @@ from lmb_quant.machine import cpu_flags, cpu_name, package_versions
 from lmb_quant.ops import active_kernel
 from lmb_quant.table import render
 
-_PACKAGES = ("lmb-quant", "torch", "torchvision", "numpy", "basicsr", "opencv-python-headless", "torchao", "timm")
-_INSTALL = {
+_PACKAGES = (
+    "lmb-quant", "torch", "torchvision", "numpy", "basicsr", "opencv-python-headless", "torchao", "timm", "onnx",
+    "onnxscript",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A part of the project that needs optional packages; ``modules`` are imported to see whether it works."""
+
+    name: str
+    packages: tuple[str, ...]
+    modules: tuple[str, ...]
+    install: str
+
+
+_HOSTS = {
     "basicsr": "pip install 'lmb-quant[basicsr]' && pip install --no-deps --no-build-isolation basicsr==1.4.2",
     "torchao": "pip install 'lmb-quant[torchao]'",
     "timm": "pip install 'lmb-quant[timm]'",
 }
+_ONNX = ("onnx", "onnxscript")
+_PARTS = (
+    *(_Part(f"{host} integration", (host,), (f"lmb_quant.integrations.{host}",), _HOSTS[host]) for host in _HOSTS),
+    _Part("ONNX export", _ONNX, _ONNX, "pip install 'lmb-quant[onnx]'"),
+)
 
 
 @dataclass(frozen=True)
 class Report:
-    """The findings; ``problems`` are lines that say what is wrong and what to do. ``print`` shows all."""
+    """The findings. ``print`` shows all.
+
+    ``problems`` are lines that say what is installed and does not work, and what to do; ``notes`` what is optional and
+    not installed.
+    """
 
     facts: tuple[tuple[str, str], ...]
     problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        lines = [
-            render(
-                "lmb-quant doctor", ("what", "found"), [*self.facts, ("problems", str(len(self.problems)))], total=True
-            )
-        ]
-        return "\n".join([*lines, *(f"problem: {problem}" for problem in self.problems)])
+        counts = [("problems", str(len(self.problems)))]
+        table = render("lmb-quant doctor", ("what", "found"), [*self.facts, *counts], total=True)
+        lines = [*(f"note: {note}" for note in self.notes), *(f"problem: {problem}" for problem in self.problems)]
+        return "\n".join([table, *lines])
 
 
 def examine() -> Report:
-    """Looks at the machine and imports each integration once."""
+    """Looks at the machine and imports each optional part once."""
     facts = list(package_versions(_PACKAGES).items())
-    problems = []
-    for host, command in _INSTALL.items():
+    problems: list[str] = []
+    notes: list[str] = []
+    for part in _PARTS:
+        missing = [package for package in part.packages if not _is_installed(package)]
+        if missing:
+            facts.append((part.name, "not installed"))
+            notes.append(f"{part.name}: {' and '.join(missing)} not installed. To use it: {part.install}")
+            continue
         try:
-            integration = importlib.import_module(f"lmb_quant.integrations.{host}")
-        except ImportError as error:
-            facts.append((f"{host} integration", "not usable"))
-            problems.append(f"{host}: {str(error).splitlines()[0]} To use it: {command}")
+            modules = [importlib.import_module(name) for name in part.modules]
+        except Exception as error:  # a library that is broken raises anything
+            facts.append((part.name, "not usable"))
+            problems.append(f"{part.name}: {_reason(error)} To install it again: {part.install}")
         else:
-            applied: Sequence[str] = getattr(integration, "applied_fixes", tuple)()
-            facts += [(f"{host} integration", "usable"), *(("  fix applied", fix) for fix in applied)]
+            applied: Sequence[str] = getattr(modules[0], "applied_fixes", tuple)()
+            facts += [(part.name, "usable"), *(("  fix applied", fix) for fix in applied)]
     facts += [
         ("CPU", f"{cpu_name()}, {torch.get_num_threads()} threads"),
         ("CPU features", ", ".join(cpu_flags()) or "none that is looked for"),
         ("PyTorch's CPU kernels", torch.backends.cpu.get_cpu_capability()),
         ("packed layers run by", _kernel(problems)),
-        ("GPU", ", ".join(_gpus()) or "none"),
+        ("GPU", _gpus(problems)),
     ]
-    return Report(tuple(facts), tuple(problems))
+    return Report(tuple(facts), tuple(problems), tuple(notes))
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):  # ValueError: it is imported already, in a way that leaves no specification
+        return True
+
+
+def _reason(error: Exception) -> str:
+    """The first line, as a sentence; its class where it is not one that says by itself what is wrong."""
+    first = (str(error).strip().splitlines() or ["without a reason"])[0].rstrip(".")
+    return f"{first}." if isinstance(error, LMBError) else f"{type(error).__name__}: {first}."
 
 
 def _kernel(problems: list[str]) -> str:
@@ -75,5 +118,11 @@ def _kernel(problems: list[str]) -> str:
     return kernel
 
 
-def _gpus() -> list[str]:
-    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+def _gpus(problems: list[str]) -> str:
+    """The names of the GPUs; adds to ``problems`` that one does not answer."""
+    try:
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    except Exception as error:  # the driver's
+        problems.append(f"GPU: {_reason(error)} Check its driver, or hide it: CUDA_VISIBLE_DEVICES=''")
+        return "not usable"
+    return ", ".join(names) or "none"
