@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import warnings
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,9 @@ from torch import Tensor, nn
 
 from lmb_quant.errors import LMBError
 from lmb_quant.files import check_writable, write_atomically
-from lmb_quant.modules import packed_convs
+from lmb_quant.modules import binary_convs, packed_convs
 from lmb_quant.ops.local_mean.reference import TIE_MARGIN
+from lmb_quant.wrappers import unwrapped
 
 _OPSET = 20
 _INT64_MAX = 2**63 - 1
@@ -30,29 +33,23 @@ def export_onnx(model: nn.Module, path: str | Path, input_size: tuple[int, int, 
     values are equal to float32 rounding.
 
     Args:
-        model: What :func:`lmb_quant.convert` or :func:`lmb_quant.load` returned, on the CPU.
+        model: What :func:`lmb_quant.convert` or :func:`lmb_quant.load` returned, on the CPU. A wrapper around it
+            (DataParallel, AveragedModel, torch.compile) is left out.
         path: The file; an existing one is replaced once the new one is complete.
-        input_size: An input ``(N, C, H, W)`` that the network takes, to trace it with.
+        input_size: An input ``(N, C, H, W)`` that the network takes, to trace it with. Where N, H or W is 1, it is
+            traced with 2, for a size of 1 would be taken as fixed.
 
     Raises:
-        LMBError: If the network is not packed or does not run on ``input_size``, packages are missing, the file
-            cannot be written, or the exporter fails.
+        LMBError: If the network is not packed, not on the CPU or does not run on ``input_size``, packages are missing
+            or broken, the file cannot be written, or the exporter fails.
+        TypeError: If ``model`` is not a module.
     """
     path = Path(path)
-    if not any(packed_convs(model)):
-        raise LMBError("model: it has no packed layer. Use convert() first; torch.onnx.export takes float networks.")
+    model = _packed(model)
     check_writable(path)
-    try:
-        import onnxscript  # noqa: F401 - the exporter needs it; it is optional
-    except ImportError as error:
-        raise LMBError(f"ONNX needs packages: {error}. To install them: pip install 'lmb-quant[onnx]'.") from error
-    x = torch.rand(input_size)
-    try:
-        model(x)
-    except (LMBError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise LMBError(f"input_size: the model does not run on {input_size!r}: {reason}") from error
-    axes = {axis: torch.export.Dim.DYNAMIC for axis in (0, 2, 3) if input_size[axis] > 1}  # 1 would be taken as fixed
+    _import_exporter()
+    x = torch.rand(_trace_size(model, input_size))
+    axes = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")  # the exporter's own
@@ -76,6 +73,64 @@ def export_onnx(model: nn.Module, path: str | Path, input_size: tuple[int, int, 
     except torch.onnx.errors.OnnxExporterError as error:
         raise LMBError(f"model: it cannot be exported: {error.__cause__ or error}") from error
     write_atomically(path, data)
+
+
+def _packed(model: nn.Module) -> nn.Module:
+    """The network without wrappers.
+
+    Raises:
+        LMBError: If it is not packed, or not on the CPU.
+        TypeError: If it is not a module.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model: {model!r} is not allowed. Allowed: a torch.nn.Module.")
+    model = unwrapped(model)
+    if not any(packed_convs(model)):
+        raise LMBError("model: it has no packed layer. Use convert() first; torch.onnx.export takes float networks.")
+    if any(binary_convs(model)):
+        raise LMBError("model: it has binary layers that are not packed. Use convert() first.")
+    for name, tensor in chain(model.named_parameters(), model.named_buffers()):
+        if tensor.device.type != "cpu":
+            raise LMBError(f"model: {name!r} is on {tensor.device}. Allowed: a network on the CPU, with its values.")
+    return model
+
+
+def _import_exporter() -> None:
+    """Imports what torch's exporter needs, which is optional.
+
+    Raises:
+        LMBError: If it cannot be imported, for whatever reason.
+    """
+    for package in ("onnx", "onnxscript"):
+        try:
+            importlib.import_module(package)
+        except Exception as error:  # a broken installation raises anything
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise LMBError(
+                f"ONNX needs packages: {package}: {reason}. To install them: pip install 'lmb-quant[onnx]'."
+            ) from error
+
+
+def _trace_size(model: nn.Module, input_size: Sequence[int]) -> tuple[int, ...]:
+    """The size to trace with; the network runs on it and on the size that was given.
+
+    Raises:
+        LMBError: If it does not, or the size is none.
+    """
+    whole = isinstance(input_size, Sequence) and all(type(size) is int and size >= 1 for size in input_size)
+    if not whole or len(input_size) != 4:
+        raise LMBError(f"input_size: {input_size!r} is not allowed. Allowed: (N, C, H, W), whole numbers from 1.")
+    given = tuple(input_size)
+    batch, channels, height, width = given
+    traced = max(batch, 2), channels, max(height, 2), max(width, 2)
+    for size in dict.fromkeys((given, traced)):
+        try:
+            with torch.no_grad():
+                model(torch.rand(size))
+        except Exception as error:  # a network may raise anything on a size that it was not made for
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise LMBError(f"input_size: the model does not run on {size!r}: {reason}") from error
+    return traced
 
 
 def _binary_conv2d(

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 
 import torch
@@ -12,6 +11,8 @@ from torch import nn
 from lmb_quant.errors import LMBError
 from lmb_quant.modules import BinaryConv2d, PackedBinaryConv2d, packed_convs
 from lmb_quant.rewrite import recipe_of, remember_recipe
+from lmb_quant.structure import copy_model
+from lmb_quant.wrappers import unwrapped
 
 
 def convert(model: nn.Module, inplace: bool = False) -> nn.Module:
@@ -19,7 +20,7 @@ def convert(model: nn.Module, inplace: bool = False) -> nn.Module:
 
     The result is for inference: in eval mode, its parameters ask for no gradient, and its float convolutions are
     channels-last, as packed layers are. A module used in several places stays one module; layers that are packed
-    already are left as they are.
+    already are left as they are. A wrapper around it (DataParallel, AveragedModel, torch.compile) is left out.
 
     Args:
         model: A network that :func:`lmb_quant.binarize` rewrote.
@@ -34,6 +35,7 @@ def convert(model: nn.Module, inplace: bool = False) -> nn.Module:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: {model!r} is not allowed. Allowed: a torch.nn.Module.")
+    model = unwrapped(model)
     packed: dict[nn.Module, PackedBinaryConv2d] = {}
     for name, module in model.named_modules():
         if isinstance(module, BinaryConv2d):
@@ -51,8 +53,7 @@ def convert(model: nn.Module, inplace: bool = False) -> nn.Module:
             stacklevel=2,
         )
     if not inplace:  # the packed layers take the place of the training forms in the copy
-        memo: dict[int, object] = {id(module): new for module, new in packed.items()}
-        model = copy.deepcopy(model, memo)
+        model = copy_model(model, packed)
     elif model in packed:
         model = packed[model]
     else:

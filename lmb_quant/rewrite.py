@@ -20,10 +20,18 @@ from torch.nn.utils.parametrize import ParametrizationList
 
 from lmb_quant.binarizers import Chain, Place, keeps_size
 from lmb_quant.errors import LMBError, RecipeError, unknown_name
-from lmb_quant.modules import BinaryConv2d, LayerConfig, binary_convs, packed_convs
+from lmb_quant.modules import (
+    BinaryConv2d,
+    LayerConfig,
+    PackedBinaryConv2d,
+    binary_convs,
+    packed_convs,
+    why_not_packed,
+)
 from lmb_quant.recipe import Override, Recipe, Scheme
 from lmb_quant.structure import Structure, find_structure, inside_binary
 from lmb_quant.table import render
+from lmb_quant.wrappers import unwrapped
 
 RecipeLike = Recipe | Mapping[str, Any] | str | Path
 _RECIPE = "_lmb_recipe"
@@ -107,11 +115,17 @@ def plan(model: nn.Module, recipe: RecipeLike, *, input_size: tuple[int, ...] | 
 
     Raises:
         RecipeError: If the recipe is malformed, names something unknown, has a pattern that matches nothing, or
-            selects no layer.
+            selects no layer; or the model is packed.
         TypeError: If ``model`` is not a module.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: {model!r} is not allowed. Allowed: a torch.nn.Module.")
+    packed = [name for name, module in model.named_modules() if isinstance(module, PackedBinaryConv2d)]
+    if packed:
+        raise RecipeError(
+            f"model: layer {packed[0]!r} is packed already, for inference only. Allowed: a float network, or the "
+            "training form that convert() was given."
+        )
     return _Planner(model, Recipe.load(recipe), input_size).plan()
 
 
@@ -198,7 +212,7 @@ def recipe_of(model: nn.Module) -> Recipe | None:
         >>> recipe_of(binarize(net, "lmb")).metadata.name
         'lmb'
     """
-    data = vars(model).get(_RECIPE)
+    data = vars(unwrapped(model)).get(_RECIPE)
     return None if data is None else Recipe.load(data)
 
 
@@ -216,7 +230,7 @@ def recipe_after(model: nn.Module, recipe: Recipe) -> Recipe | None:
 
 def remember_recipe(model: nn.Module, recipe: Recipe | None) -> None:
     """Notes on a network the recipe that :func:`recipe_of` returns: a plain attribute, no part of the state dict."""
-    vars(model)[_RECIPE] = None if recipe is None else recipe.to_dict()
+    vars(unwrapped(model))[_RECIPE] = None if recipe is None else recipe.to_dict()
 
 
 def why_not_binary(module: nn.Module) -> str | None:
@@ -234,7 +248,8 @@ def why_not_binary(module: nn.Module) -> str | None:
         return f"padding_mode {module.padding_mode!r} (only 'zeros' can be binary)"
     if module._modules or module._buffers or "forward" in vars(module) or module._load_state_dict_pre_hooks:
         return "it carries submodules, buffers, a forward or a load_state_dict hook of its own"
-    return None
+    beyond = why_not_packed(module)
+    return None if beyond is None else f"it has no packed form: {beyond}"
 
 
 def warn_about(planned: Plan, modules: Mapping[str, nn.Module], stacklevel: int = 3) -> None:
@@ -275,6 +290,7 @@ class _Planner:
                 self.names[module] = (*self.names.get(module, ()), name)
         self.structure = find_structure(model, input_size)
         self.held = _held_outside(model)
+        self.tied: dict[nn.Module, str] = {}
         self.absorbing = {
             f"{name}.{child}".lstrip(".")
             for name, module in model.named_modules()
@@ -283,15 +299,32 @@ class _Planner:
 
     def plan(self) -> Plan:
         self._check_scheme()
-        layers = tuple(self._plan_layer(module) for module in self.names if _weights(module))
+        layers = self._plan_layers()
         if not layers:
             raise RecipeError(f"{self.recipe.place}: the model has no layer with weights.")
+        self.tied = self._tied_to_float({layer.name for layer in layers if layer.config})
+        if self.tied:
+            layers = self._plan_layers()
         self._check_patterns(layers)
         if not any(layer.config for layer in layers):
             reasons = "; ".join(f"{layer.name or '(the model itself)'}: {layer.rule}" for layer in layers[:8])
             more = "; ..." if len(layers) > 8 else ""
             raise RecipeError(f"{self.recipe.place}: selects no layer of {len(layers)}. {reasons}{more}")
         return Plan(self.recipe, layers, self.structure)
+
+    def _plan_layers(self) -> tuple[PlannedLayer, ...]:
+        return tuple(self._plan_layer(module) for module in self.names if _weights(module))
+
+    def _tied_to_float(self, binary: set[str]) -> dict[nn.Module, str]:
+        """Layers that would become binary though another that stays float has the same weight, with its name."""
+        kept = {
+            id(parameter): names[0]
+            for module, names in self.names.items()
+            if names[0] not in binary
+            for parameter in module.parameters(recurse=False)
+        }
+        convs = (module for module, names in self.names.items() if names[0] in binary)
+        return {conv: kept[id(conv.weight)] for conv in convs if id(conv.weight) in kept}
 
     def _plan_layer(self, module: nn.Module) -> PlannedLayer:
         names, weights = self.names[module], _weights(module)
@@ -333,6 +366,10 @@ class _Planner:
             return f"it is also held in {self.held[id(module)]}, where a rewrite cannot replace it"
         if names[0] in self.structure.idle:
             return "it did not run in the trial run, which is in eval mode"
+        if names[0] in self.structure.written:
+            return "the network's own forward writes its weight (a re-parameterised block); fold the blocks first"
+        if module in self.tied:
+            return f"its weight is also that of {self.tied[module]!r}, which stays float"
         for rule in self.recipe.ignore:
             if self.structure.has(rule, names[0], module) if rule.startswith("@") else _any_match(rule, names):
                 return f"ignore: {rule}"

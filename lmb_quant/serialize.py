@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 import stat
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -42,15 +43,18 @@ from lmb_quant.packed_file import (
 from lmb_quant.packing import ready
 from lmb_quant.recipe import Recipe
 from lmb_quant.rewrite import recipe_of, remember_recipe
+from lmb_quant.wrappers import unwrapped, wrapped_parts
 from lmb_quant.zoo import network_file
 
 _MAX_HEADER = 16 << 20
+_OF_TORCH = (b"PK\x03\x04", b"\x80\x02\x8a\x0a")  # torch.save's: a zip archive; before PyTorch 1.6 a pickle
 
 
 def save(model: nn.Module, path: str | Path) -> None:
     """Writes a packed network: its tensors, and what makes it again.
 
-    That is each layer's configuration, the recipe where it is known, and for lmb_quant.archs the architecture.
+    That is each layer's configuration, the recipe where it is known, and for lmb_quant.archs the architecture. A
+    wrapper around the network (DataParallel, AveragedModel, torch.compile) is left out.
     Tensors of another package's class are stored as they are in memory where a codec knows the class: int8 weights of
     torchao's ``IntxWeightOnlyConfig`` stay int8.
 
@@ -60,9 +64,16 @@ def save(model: nn.Module, path: str | Path) -> None:
 
     Raises:
         LMBError: If the network has no packed layer, or a binary one that is not packed, or holds what cannot be
-            stored; or the file cannot be written.
+            stored, or a part of it is wrapped; or the file cannot be written.
     """
     path = Path(path)
+    model = unwrapped(model)
+    parts = wrapped_parts(model)
+    if parts:
+        raise LMBError(
+            f"model: its part {parts[0]!r} is wrapped in {type(model.get_submodule(parts[0])).__name__}, which changes "
+            "the names of tensors. Allowed: a network without wrappers inside; save it before you compile parts."
+        )
     layers = {n: m for n, m in model.named_modules(remove_duplicate=False) if isinstance(m, PackedBinaryConv2d)}
     if not layers or any(isinstance(m, BinaryConv2d) for m in model.modules()):
         raise LMBError("model: it is not packed. Use convert() first.")
@@ -87,7 +98,8 @@ def load(path: str | Path, model: nn.Module | None = None) -> nn.Module:
     Args:
         path: A file of :func:`save`.
         model: For a network that is not of lmb_quant.archs: the same network, float or binary; its convolutions are
-            replaced in place. By default the network is made from the architecture that the file names.
+            replaced in place, and a wrapper around it is left out. By default the network is made from the
+            architecture that the file names.
 
     Returns:
         The network in eval mode, on the CPU; its parameters ask for no gradient.
@@ -154,7 +166,13 @@ def _check_file(path: Path) -> None:
     if not stat.S_ISREG(found.st_mode):
         raise LMBError("it is not a file.")
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
+        start = file.read(8)
+    if start.startswith(_OF_TORCH):
+        raise LMBError(
+            "it is a PyTorch checkpoint, not a packed file. To pack a network that was trained by an option file: "
+            f"lmb-quant convert {shlex.quote(str(path))} -opt FILE -o net.safetensors"
+        )
+    length = int.from_bytes(start, "little")
     if found.st_size < 8 or length > min(found.st_size - 8, _MAX_HEADER):
         raise LMBError(f"it is not a safetensors file, or it is truncated ({found.st_size:,} bytes).")
 
@@ -169,8 +187,7 @@ def _load(path: Path, model: nn.Module | None) -> nn.Module:
         configs = read_configs(header.layers)
         packed = packed_parts(configs)
         check_parts(file, packed, all_of_them=False)
-        if model is None:
-            model = build(header.arch, len(configs))
+        model = build(header.arch, len(configs)) if model is None else unwrapped(model)
         check_places(model, configs)
         parts = packed | other_parts(model, configs, header.encoded)
         check_parts(file, parts, all_of_them=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import random
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
@@ -44,8 +44,9 @@ class Structure:
     """The parts that convolutions play, by the name under which ``named_modules`` first lists them.
 
     ``bypassed``: the network itself adds, to the convolution's output, something that the convolution's input was made
-    from (a block's residual connection). ``idle``: it did not run, as in a branch for training only. ``how`` says in
-    words how this was found, ``found`` whether a trial run succeeded.
+    from (a block's residual connection). ``idle``: it did not run, as in a branch for training only. ``written``: the
+    network's own forward writes its weight, as re-parameterised blocks do. ``how`` says in words how this was found,
+    ``found`` whether a trial run succeeded.
 
     A linear layer or a transposed convolution reads and writes as a convolution does. Subclasses of ``Conv2d`` (a mean
     shift, say) play no part; what they do is looked through.
@@ -57,6 +58,7 @@ class Structure:
     bypassed: frozenset[str]
     how: str
     idle: frozenset[str] = frozenset()
+    written: frozenset[str] = frozenset()
     found: bool = True
 
     def has(self, token: str, name: str, module: nn.Module) -> bool:
@@ -73,11 +75,17 @@ class Structure:
         )
 
 
-def copy_model(model: nn.Module) -> nn.Module:
-    """Copies a model for a trial run, with computed tensors (pruning keeps them), which torch itself cannot copy."""
+def copy_model(model: nn.Module, instead: Mapping[Any, Any] | None = None) -> nn.Module:
+    """Copies a model, with computed tensors (pruning and weight_norm keep them), which torch itself cannot copy.
+
+    Args:
+        model: Any module.
+        instead: Modules and tensors of it, and what takes their place in the copy.
+    """
     attributes = (value for module in model.modules() for value in vars(module).values())
     computed = [value for value in attributes if isinstance(value, Tensor) and not value.is_leaf]
-    return copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in computed})
+    memo = {id(tensor): tensor.detach().clone() for tensor in computed}
+    return copy.deepcopy(model, memo | {id(old): new for old, new in (instead or {}).items()})
 
 
 def inside_binary(model: nn.Module) -> set[nn.Module]:
@@ -219,7 +227,7 @@ class _Probe:
     def __init__(self, model: nn.Module) -> None:
         self.model = copy_model(model)
         self.model.eval()
-        self.names: list[str] = []
+        self.convs: dict[str, nn.Conv2d] = {}
         self.recorder = _Recorder()
         self.uses: list[_Use] = []
         inner = inside_binary(self.model)
@@ -229,7 +237,7 @@ class _Probe:
             if module in inner:
                 continue
             if _is_conv(module):
-                self.names.append(name)
+                self.convs[name] = module
             if _is_conv(module) or isinstance(module, _OTHER_LAYERS):
                 module.register_forward_hook(self._hook(name), with_kwargs=True)
 
@@ -248,6 +256,9 @@ class _Probe:
         self.recorder, self.uses = _Recorder(), []
         like = next(p for p in self.model.parameters() if p.is_floating_point())
         with torch.no_grad():
+            for conv in self.convs.values():
+                _mark(conv)
+            marks = {name: _Mark(conv) for name, conv in self.convs.items()}
             image = torch.rand(size).to(like.device, like.dtype)
             source = self.recorder.note(image, "image", [])
             with self.recorder:
@@ -263,8 +274,42 @@ class _Probe:
             upsample=_names(use for use in self.uses if _feeds_upsampling(use.out)),
             bypassed=_names(use for use in self.uses if _is_bypassed(use)),
             how=f"by a trial run on an input of size {size}",
-            idle=frozenset(self.names) - {use.name for use in self.uses},
+            idle=frozenset(self.convs) - {use.name for use in self.uses},
+            written=frozenset(name for name, mark in marks.items() if mark.is_gone()),
         )
+
+
+def _plain_weight(conv: nn.Conv2d) -> Tensor | None:
+    """The weight, where it is a parameter with values of its own: not computed, quantised or on the meta device."""
+    weight = conv._parameters.get("weight")
+    plain = type(weight) is nn.Parameter and weight.is_floating_point() and not weight.is_meta
+    return weight if plain else None
+
+
+def _mark(conv: nn.Conv2d) -> None:
+    """Changes the weight a little, so that a run which writes it is seen even where it writes what was there."""
+    weight = _plain_weight(conv)
+    if weight is not None:
+        weight.add_(torch.rand_like(weight), alpha=1e-3)
+
+
+class _Mark:
+    """A convolution's weight as it is before a run."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        self.conv, self.weight = conv, conv._parameters.get("weight")
+        plain = _plain_weight(conv)
+        self.before = None if plain is None else (plain.data_ptr(), plain._version, plain.clone())
+
+    def is_gone(self) -> bool:
+        """Whether the run put another tensor or other values in its place."""
+        if self.conv._parameters.get("weight") is not self.weight:
+            return True
+        if self.weight is None or self.before is None:
+            return False
+        place, version, values = self.before
+        now = self.weight.data_ptr(), self.weight._version
+        return now != (place, version) or not torch.equal(self.weight, values)
 
 
 def _names(uses: Iterable[_Use]) -> frozenset[str]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Packed networks under torch.export, AOTInductor and ONNX, with dynamic height and width."""
 
+import copy
 import sys
 
 import onnx
@@ -69,9 +70,10 @@ def assert_mostly_close(actual, expected):
 @pytest.mark.parametrize("name", NETS)
 def test_onnx_runs_whole_networks_at_other_sizes(name, tmp_path):
     packed = packed_form(NETS[name]())
-    lmb.export_onnx(packed, tmp_path / "net.onnx", (2, 3, 14, 11))
-    x = torch.rand(3, 3, 20, 9)
-    assert_mostly_close(run_onnx(tmp_path / "net.onnx", x), packed(x))
+    lmb.export_onnx(packed, tmp_path / "net.onnx")
+    for size in ((1, 3, 64, 64), (3, 3, 20, 9)):
+        x = torch.rand(size)
+        assert_mostly_close(run_onnx(tmp_path / "net.onnx", x), packed(x))
     assert torch.equal(packed(x), packed(x.clone())), "the export changed the network"
 
 
@@ -90,8 +92,8 @@ def test_onnx_runs_whole_networks_at_other_sizes(name, tmp_path):
 )
 def test_onnx_computes_every_threshold_and_act(changes, tmp_path):
     packed = packed_form(lmb.binarize(small_net(), recipe(**changes, ignore=[])))
-    lmb.export_onnx(packed, tmp_path / "net.onnx")
-    x = torch.rand(1, 3, 13, 18)
+    lmb.export_onnx(packed, tmp_path / "net.onnx", (1, 3, 1, 9))
+    x = torch.rand(3, 3, 13, 18)
     torch.testing.assert_close(run_onnx(tmp_path / "net.onnx", x), packed(x))
 
 
@@ -113,12 +115,48 @@ def test_an_onnx_file_holds_packed_weights_and_no_traces(tmp_path):
     assert b"test_export" not in (tmp_path / "net.onnx").read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ((1, 3, 64), r"input_size: \(1, 3, 64\) is not allowed. Allowed: \(N, C, H, W\)"),
+        ((1, 3, 0, 8), "whole numbers from 1"),
+        ((1, 3, 8.0, 8), "whole numbers from 1"),
+        (64, "input_size: 64 is not allowed"),
+        ((1, 4, 8, 8), r"does not run on \(1, 4, 8, 8\)"),
+    ],
+    ids=str,
+)
+def test_wrong_sizes(size, message, tmp_path):
+    with pytest.raises(LMBError, match=message):
+        lmb.export_onnx(packed_form(lmb.binarize(small_net(), "lmb")), tmp_path / "net.onnx", size)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_network_that_takes_one_image_at_a_time_is_told(tmp_path):
+    class One(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x).view(1, 3, *x.shape[2:])
+
+    packed = packed_form(lmb.binarize(One(*small_net()), "lmb"))
+    with pytest.raises(LMBError, match=r"input_size: the model does not run on \(2, 3, 8, 8\): shape"):
+        lmb.export_onnx(packed, tmp_path / "net.onnx", (1, 3, 8, 8))
+
+
 def test_what_onnx_refuses(tmp_path, monkeypatch):
+    with pytest.raises(TypeError, match="model"):
+        lmb.export_onnx(None, tmp_path / "net.onnx")
     with pytest.raises(LMBError, match=r"no packed layer.*convert"):
         lmb.export_onnx(small_net(), tmp_path / "net.onnx")
     packed = packed_form(lmb.binarize(small_net(), "lmb"))
-    with pytest.raises(LMBError, match="folder"):
-        lmb.export_onnx(packed, tmp_path / "none" / "net.onnx")
+    for path in (tmp_path / "none" / "net.onnx", tmp_path, ""):
+        with pytest.raises(LMBError, match="folder"):
+            lmb.export_onnx(packed, path)
+    with pytest.raises(LMBError, match=r"is on meta. Allowed: a network on the CPU"):
+        lmb.export_onnx(copy.deepcopy(packed).to("meta"), tmp_path / "net.onnx")
+    half = lmb.binarize(small_net(), "lmb")
+    half[2] = packed[2]
+    with pytest.raises(LMBError, match="binary layers that are not packed"):
+        lmb.export_onnx(half, tmp_path / "net.onnx")
     (tmp_path / "net.onnx").write_text("mine")
     with pytest.raises(LMBError, match="input_size"):
         lmb.export_onnx(packed, tmp_path / "net.onnx", (1, 4, 8, 8))

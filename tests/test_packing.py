@@ -3,7 +3,7 @@
 
 import pytest
 import torch
-from helpers import assert_same_state, needs_compiler, recipe, small_net, state_of
+from helpers import assert_same_state, conv, needs_compiler, recipe, small_net, state_of
 from torch import nn
 
 import lmb_quant as lmb
@@ -111,3 +111,15 @@ def test_what_cannot_be_converted():
     with pytest.raises(LMBError, match=r"layer '4'.*GELU"):
         lmb.convert(net, inplace=True)
     assert isinstance(net[2], BinaryConv2d)
+
+
+@pytest.mark.parametrize("norm", [nn.utils.weight_norm, nn.utils.spectral_norm], ids=["weight_norm", "spectral_norm"])
+def test_right_after_a_step_with_weights_computed_elsewhere(norm):
+    """The old forms keep the computed weight with its graph, which torch itself cannot copy."""
+    net = lmb.binarize(nn.Sequential(conv(3, 8), norm(conv(8, 8)), conv(8, 8), conv(8, 3)), "lmb")
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    net(torch.rand(1, 3, 8, 8)).square().mean().backward()
+    optimizer.step()
+    packed, x = lmb.convert(net), torch.rand(1, 3, 9, 7)
+    torch.testing.assert_close(packed(x), net.eval()(x).detach(), rtol=1e-4, atol=1e-4)
+    assert not any(parameter.requires_grad for parameter in packed.parameters())

@@ -573,6 +573,43 @@ def test_input_size_that_does_not_fit_is_an_error():
 OTHERS = [{"match": "head", "torchao": {"_type": "Int8WeightOnlyConfig", "_data": {}}}]
 
 
+def test_a_packed_network_is_refused():
+    packed = lmb.convert(lmb.binarize(many(), recipe()))
+    for do in (lmb.plan, lmb.binarize):
+        with pytest.raises(RecipeError, match=r"layer '.*' is packed already, for inference only. Allowed: a float"):
+            do(packed, recipe(ignore=[]))
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [
+        (conv(8, 8, 33), r"it has no packed form: kernel_size: (33, 33) is not allowed. Allowed: 2 whole, 1 to 31."),
+        (conv(8, 8, 3, padding=2000, dilation=2000), r"it has no packed form: dilation: (2000, 2000)"),
+    ],
+    ids=["kernel", "dilation"],
+)
+def test_what_is_too_large_for_the_packed_form_stays_float(layer, reason):
+    net = nn.Sequential(conv(3, 8), layer, conv(8, 8), conv(8, 3))
+    assert rules(lmb.plan(net, "lmb"))["1"].startswith(reason)
+    lmb.convert(lmb.binarize(net, "lmb"))
+    with pytest.raises(RecipeError, match=r"selects no layer.*(kernel_size|dilation)"):
+        lmb.plan(layer, recipe(ignore=[]))
+
+
+def test_tied_layers_become_binary_together_or_not_at_all():
+    net = chain(3, 8, 8, 8, 8, 3)
+    net[4].weight = net[2].weight
+    assert rules(lmb.plan(net, "lmb"))["4"] == "target: Conv2d"
+    planned = lmb.plan(net, recipe(ignore=["@first", "@last", "2"]))
+    assert rules(planned)["4"] == "its weight is also that of '2', which stays float"
+    assert [layer.name for layer in planned.binary] == ["6"]
+    skipped = lmb.plan(net, recipe(overrides=[{"match": "4", "skip_layer": True}]))
+    assert rules(skipped)["2"] == "its weight is also that of '4', which stays float"
+    linear = nn.Sequential(conv(3, 8), conv(8, 8), conv(8, 3), nn.Linear(3, 3))
+    linear[3].weight = linear[1].weight
+    assert "also that of '3'" in rules(lmb.plan(linear, recipe(ignore=["0"])))["1"]
+
+
 def test_others_need_torchao():
     with pytest.raises(
         RecipeError, match=r"others: .* need torchao\. Use quantize_\(model, to_torchao\(recipe, model\)"

@@ -208,7 +208,11 @@ def test_a_wrong_checksum_and_foreign_files(path, tmp_path):
     save_file({"a": torch.zeros(2)}, path, {"lmb_quant": "[" * 100_000})
     with pytest.raises(LMBError, match="header"):
         lmb.load(path)
-    torch.save({"a": torch.zeros(2)}, path)
+    for zipped in (True, False):
+        torch.save({"a": torch.zeros(2)}, path, _use_new_zipfile_serialization=zipped)
+        with pytest.raises(LMBError, match=r"a PyTorch checkpoint.*lmb-quant convert .*net.safetensors -opt FILE -o "):
+            lmb.load(path)
+    path.write_bytes(b"a" * 100)
     with pytest.raises(LMBError, match="not a safetensors file"):
         lmb.load(path)
     path.write_bytes(struct.pack("<Q", 1 << 62) + b"{}")

@@ -7,10 +7,12 @@ import random
 import numpy as np
 import pytest
 import torch
-from helpers import assert_same_state, chain, conv, state_of
+from helpers import assert_same_state, chain, conv, rules, state_of
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrizations import weight_norm
 
+import lmb_quant as lmb
 from lmb_quant import RecipeError
 from lmb_quant.structure import find_structure
 
@@ -369,3 +371,55 @@ def test_tokens_read_off_the_layer():
     assert found.has("@grouped", "x", conv(4, 4, groups=2))
     assert found.has("@strided", "x", nn.Conv2d(2, 2, 3, stride=(1, 2)))
     assert not found.has("@strided", "x", conv(2, 2))
+
+
+class Reparameterised(nn.Module):
+    """As SPAN's blocks: in eval mode the branches of the training are folded into one convolution, at each run."""
+
+    def __init__(self, write):
+        super().__init__()
+        self.branch, self.folded, self.write = conv(8, 8), conv(8, 8), write
+
+    def forward(self, x):
+        if self.training:
+            return self.branch(x)
+        self.write(self.folded, self.branch.weight)
+        return self.folded(x)
+
+
+def by_data(layer, weight):
+    layer.weight.data = weight.data.clone()
+
+
+def by_copy(layer, weight):
+    layer.weight.data.copy_(weight.data)
+
+
+def by_parameter(layer, weight):
+    layer.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
+
+
+def without_gradient(layer, weight):
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+
+
+@pytest.mark.parametrize("write", [by_data, by_copy, by_parameter, without_gradient])
+def test_weights_that_the_network_itself_writes(write):
+    net = nn.Sequential(conv(3, 8), Reparameterised(write), conv(8, 8), conv(8, 3)).eval()
+    net(torch.rand(1, 3, 8, 8))  # so that writing again changes nothing
+    before = state_of(net)
+    found = find_structure(net)
+    assert (found.written, found.idle) == ({"1.folded"}, {"1.branch"})
+    assert_same_state(net, before)
+    planned = lmb.plan(net, "lmb")
+    assert "the network's own forward writes its weight" in rules(planned)["1.folded"]
+    assert [layer.name for layer in planned.binary] == ["2"]
+    lmb.convert(lmb.binarize(net, "lmb"))(torch.rand(1, 3, 8, 8))
+
+
+def test_nothing_is_written_by_common_networks():
+    tied = nn.Sequential(conv(3, 8), conv(8, 8), conv(8, 8), weight_norm(conv(8, 8)), nn.BatchNorm2d(8), conv(8, 3))
+    tied[2].weight = tied[1].weight
+    assert not find_structure(tied).written
+    assert not find_structure(lmb.binarize(tied, "lmb")).written

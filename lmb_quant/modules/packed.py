@@ -188,13 +188,7 @@ class PackedBinaryConv2d(nn.Module):
         values = {f"act_{name}": value for name, value in parameters.items()}
         new = cls(
             PackedConfig(
-                in_channels=conv.in_channels,
-                out_channels=conv.out_channels,
-                kernel_size=_pair(conv.kernel_size),
-                stride=_pair(conv.stride),
-                padding=padding_of(conv),
-                dilation=_pair(conv.dilation),
-                groups=conv.groups,
+                **geometry_of(conv),
                 threshold=threshold.kind,
                 window=threshold.window,
                 shift=threshold.shift is not None,
@@ -260,6 +254,12 @@ class PackedBinaryConv2d(nn.Module):
         if input.ndim != 4 or input.shape[1] != self.config.in_channels:
             allowed = f"(N, {self.config.in_channels}, H, W)"
             raise LMBError(f"input: shape {tuple(input.shape)} is not allowed in a packed layer. Allowed: {allowed}.")
+        if input.device != self.weight_packed.device:
+            hint = " Load its state first: load_state_dict(..., assign=True)." if self.weight_packed.is_meta else ""
+            raise LMBError(
+                f"input: it is on {input.device}, the packed layer on {self.weight_packed.device}. Allowed: both on "
+                f"one device.{hint}"
+            )
         if input.requires_grad and torch.is_grad_enabled():
             raise LMBError(
                 "the packed form is for inference only, and its input asks for a gradient. Use torch.no_grad(), or "
@@ -294,6 +294,28 @@ class PackedBinaryConv2d(nn.Module):
             f"{c.in_channels}, {c.out_channels}, kernel_size={c.kernel_size}, stride={c.stride}, groups={c.groups}, "
             f"threshold={mean}, act={c.act}, skip={c.skip}, kernel={kernel}"
         )
+
+
+def geometry_of(conv: nn.Conv2d) -> dict[str, Any]:
+    """The values of a :class:`PackedConfig` that a convolution itself decides."""
+    return {
+        "in_channels": conv.in_channels,
+        "out_channels": conv.out_channels,
+        "kernel_size": _pair(conv.kernel_size),
+        "stride": _pair(conv.stride),
+        "padding": padding_of(conv),
+        "dilation": _pair(conv.dilation),
+        "groups": conv.groups,
+    }
+
+
+def why_not_packed(conv: nn.Conv2d) -> str | None:
+    """Says which size of a convolution is beyond what packed layers have; None where none is."""
+    try:
+        PackedConfig(**geometry_of(conv))
+    except LMBError as error:
+        return str(error)
+    return None
 
 
 def packed_convs(model: nn.Module) -> Iterator[PackedBinaryConv2d]:

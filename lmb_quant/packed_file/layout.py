@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lmb_quant.errors import LMBError
-from lmb_quant.modules import BinaryConv2d, PackedBinaryConv2d, PackedConfig
+from lmb_quant.modules import BinaryConv2d, PackedBinaryConv2d, PackedConfig, geometry_of
 
 from .codecs import Part, codec_named
 from .header import Encoded
@@ -133,11 +133,10 @@ def check_places(model: nn.Module, configs: Mapping[str, PackedConfig]) -> None:
 
 
 def _geometry(old: nn.Conv2d | PackedBinaryConv2d) -> dict[str, Any]:
-    keys = ("in_channels", "out_channels", "groups", "kernel_size", "stride", "dilation")
     if isinstance(old, PackedBinaryConv2d):
-        return {key: getattr(old.config, key) for key in (*keys, "padding")}
-    left, right, top, bottom = old._reversed_padding_repeated_twice
-    return {key: getattr(old, key) for key in keys} | {"padding": (top, left, bottom, right)}
+        keys = ("in_channels", "out_channels", "groups", "kernel_size", "stride", "dilation", "padding")
+        return {key: getattr(old.config, key) for key in keys}
+    return geometry_of(old)
 
 
 def check_tail_bits(configs: Mapping[str, PackedConfig], tensors: Mapping[str, Tensor]) -> None:

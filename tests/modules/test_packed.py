@@ -242,3 +242,15 @@ def test_print_shows_the_kernel():
     packed = PackedBinaryConv2d.from_binary(layer())
     assert f"kernel={packed.kernel}" in repr(packed)
     assert "none (meta)" in repr(PackedBinaryConv2d(packed.config, device="meta"))
+
+
+def test_a_layer_on_another_device_than_its_input_is_an_error():
+    layer = PackedBinaryConv2d.from_binary(BinaryConv2d.from_float(conv(4, 4), config()))
+    x, empty = torch.rand(1, 4, 6, 6), copy.deepcopy(layer).to("meta")
+    with pytest.raises(LMBError, match=r"input: it is on cpu, the packed layer on meta.*load_state_dict"):
+        empty(x)
+    with pytest.raises(LMBError, match=r"input: it is on meta, the packed layer on cpu. Allowed: both on one device.$"):
+        layer(x.to("meta"))
+    assert empty(x.to("meta")).shape == x.shape
+    empty.load_state_dict(layer.state_dict(), assign=True)
+    assert torch.equal(empty(x), layer(x))
