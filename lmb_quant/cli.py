@@ -48,6 +48,26 @@ def test(context: typer.Context) -> None:
 
 
 @app.command()
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of a training: models/net_g_*.pth.")],
+    opt: _OptionFile,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The packed file.")],
+    param_key: Annotated[
+        str | None, typer.Option(help="params or params_ema; default: params_ema where the file holds it.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+) -> None:
+    """Pack a trained network: 1-bit weights, for lmb-quant upscale --model and lmb_quant.load()."""
+    from lmb_quant.integrations.basicsr.packing import pack_checkpoint  # the host is heavy and optional
+
+    packed = pack_checkpoint(checkpoint, opt, output, param_key=param_key, force=force)
+    weights = {"params_ema": "params_ema (the moving average)", "params": "params (the plain weights)"}
+    _say(f"{output}: {output.stat().st_size:,} bytes, {packed.kind} with {weights.get(str(packed.key), 'the weights')}")
+    if not packed.has_arch:
+        _say(f"It does not name its architecture: lmb_quant.load({str(output)!r}, model=...) takes the float network.")
+
+
+@app.command()
 def plan(
     opt: _OptionFile,
     recipe: Annotated[str | None, typer.Option(help="Recipe in place of the option file's.")] = None,

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from lmb_quant import Recipe
+from lmb_quant import Recipe, cli
 from lmb_quant.modules import BinaryConv2d, LayerConfig
 
 needs_compiler = pytest.mark.skipif(
@@ -89,6 +89,15 @@ def assert_same_state(net, before):
     assert list(after) == list(before)
     for name, value in before.items():
         assert torch.equal(after[name], value), name
+
+
+def run_command(monkeypatch, capsys, *arguments):
+    """Runs lmb-quant in this process; returns exit code, standard output and standard error, its lines joined."""
+    monkeypatch.setattr(sys, "argv", ["lmb-quant", *map(str, arguments)])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    captured = capsys.readouterr()
+    return caught.value.code or 0, captured.out, " ".join(captured.err.split())
 
 
 def run_python(code, *, path=()):

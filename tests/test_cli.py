@@ -2,26 +2,17 @@
 """The lmb-quant command: what it prints, and how it ends."""
 
 import json
-import sys
+from functools import partial
 
 import pytest
+from helpers import run_command
 
-from lmb_quant import cli
 from lmb_quant.recipe import recipe_names
 
 
 @pytest.fixture
 def command(monkeypatch, capsys):
-    """Runs lmb-quant in this process; returns exit code, standard output and standard error."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["lmb-quant", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        captured = capsys.readouterr()
-        return caught.value.code or 0, captured.out, " ".join(captured.err.split())
-
-    return run
+    return partial(run_command, monkeypatch, capsys)
 
 
 def test_recipes_are_listed_and_shown(command):

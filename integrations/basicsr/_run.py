@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import logging
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ from basicsr.utils.logger import initialized_logger
 
 from .option_check import check_options
 from .options import find_option_file, override, read_options
+from .stopping import StoppedBySignal, stoppable
 
 _DESCRIPTION = "By a BasicSR option file. Experiments and results go to folders below the present one."
 
@@ -35,21 +37,46 @@ def run(prog: str, pipeline: Callable[[str], None], argv: Sequence[str] | None, 
         is_train: Whether it trains.
 
     Returns:
-        0; or 2 after a user's mistake, which is told in one message.
+        0; 2 after a user's mistake, which is told in one message; 130 or 143 where SIGINT or SIGTERM ended it.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     args = _parser(prog, is_train=is_train).parse_args(arguments)
     try:
-        with _option_file(args, f"{prog} {' '.join(arguments)}", is_train=is_train) as path, _argv(prog, path, args):
+        with (
+            stoppable() if is_train else contextlib.nullcontext(),
+            _option_file(args, f"{prog} {' '.join(arguments)}", is_train=is_train) as path,
+            _argv(prog, path, args),
+        ):
             pipeline(os.getcwd())
     except LMBError as error:
         if os.environ.get("RANK", "0") == "0" or torch.distributed.is_initialized():
             sys.stderr.write(f"error: {error}\n")
         return 2
+    except StoppedBySignal as stop:
+        if os.environ.get("RANK", "0") == "0":
+            sys.stderr.write(_how_to_go_on(stop, prog, arguments))
+        return stop.exit_code
+    except KeyboardInterrupt:
+        return 130
     finally:
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
     return 0
+
+
+def _how_to_go_on(stop: StoppedBySignal, prog: str, arguments: Sequence[str]) -> str:
+    words = [*arguments, *(() if "--auto_resume" in arguments else ("--auto_resume",))]
+    command = f"{prog} {shlex.join(words)}"
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        processes = os.environ.get("LOCAL_WORLD_SIZE", "N")
+        command = f"torchrun --nproc_per_node={processes} -m {__package__}.train {shlex.join(words)}"
+    if stop.iteration is None:
+        what = "at once; the last checkpoint holds"
+    elif stop.state is None:
+        what = "before the first iteration; there is no checkpoint"
+    else:
+        what = f"after iteration {stop.iteration:,}; its checkpoint is {os.path.relpath(stop.state)}"
+    return f"stopped by {stop} {what}. To go on: {command}\n"
 
 
 def _parser(prog: str, *, is_train: bool) -> argparse.ArgumentParser:

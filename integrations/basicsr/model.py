@@ -132,7 +132,7 @@ class LMBModel(SRModel):
         finally:
             self._val_done += 1
             if self._pending is not None and (not done or self._val_done >= self._val_sets):
-                self._write_checkpoint(*self._pending)
+                self.write_checkpoint(*self._pending)
 
     def nondist_validation(self, dataloader: Any, current_iter: Any, tb_logger: Any, save_img: bool) -> None:
         """SRModel's validation; then the figures go to ``validation.jsonl`` and to the hooks."""
@@ -157,7 +157,12 @@ class LMBModel(SRModel):
             LMBError: If the file is no checkpoint, or one of another architecture.
         """
         key = load_weights(self.get_bare_model(net), Path(load_path), param_key=param_key, strict=strict)
-        get_root_logger().info(f"Loaded {type(self.get_bare_model(net)).__name__} from {load_path}, key {key}.")
+        what = {
+            "params_ema": "the moving average, as in validation; path.param_key_g: params takes the plain ones",
+            "params": "the plain ones",
+        }
+        kind = type(self.get_bare_model(net)).__name__
+        get_root_logger().info(f"Loaded {kind} from {load_path}: weights {key} ({what.get(str(key), 'as they are')}).")
 
     def save(self, epoch: int, current_iter: int) -> None:
         """Writes a checkpoint, at once or after the validation that is due; -1 is the end of the training."""
@@ -172,7 +177,7 @@ class LMBModel(SRModel):
         if validation is not None and self._val_sets and current_iter % validation["val_freq"] == 0:
             self._pending, self._val_done = (epoch, current_iter), 0
         else:
-            self._write_checkpoint(epoch, current_iter)
+            self.write_checkpoint(epoch, current_iter)
 
     def save_networks(self, tag: str) -> None:
         """Saves ``net_g_<tag>.pth`` with the entries ``params`` and, with a moving average, ``params_ema``."""
@@ -199,7 +204,12 @@ class LMBModel(SRModel):
         tag = "latest" if current_iter == -1 else current_iter
         save_atomically(weights, Path(self.opt["path"]["models"]) / f"{net_label}_{tag}.pth")
 
-    def _write_checkpoint(self, epoch: int, current_iter: int) -> None:
+    def write_checkpoint(self, epoch: int, current_iter: int) -> None:
+        """Writes a checkpoint at once; called by all processes.
+
+        Raises:
+            LMBError: If it cannot be written; names the last good one.
+        """
         self._pending = None
         for hook in self.hooks:
             hook.before_save(self, current_iter)

@@ -61,7 +61,7 @@ def check_network(opt: Mapping[str, Any], place: str) -> dict[str, Any]:
     """
     if not isinstance(opt.get("network_g"), Mapping):
         raise LMBError(f"{place}: the section 'network_g' is missing.")
-    network = dict(opt["network_g"])
+    network: dict[str, Any] = _without_points(opt["network_g"])
     _check_architecture(network, f"{place}: network_g")
     return network
 
@@ -99,11 +99,9 @@ class _Checker:
                 raise LMBError(f"{section}: {self.opt[section]!r} is not allowed. Allowed: a mapping.")
         if not isinstance(self.opt["name"], str) or self.opt["name"] in ("", ".", "..") or "/" in self.opt["name"]:
             raise LMBError(f"name: {self.opt['name']!r} is not allowed. Allowed: text without '/'.")
-        if self.opt["num_gpu"] != "auto":
-            _check_number("num_gpu", self.opt["num_gpu"], least=0)
-        _check_number("scale", self.opt["scale"], least=1)
-        if not isinstance(self.opt["scale"], int):
-            raise LMBError(f"scale: {self.opt['scale']!r} is not allowed. Allowed: a whole number without a point.")
+        for section in self.opt:
+            if section not in ("network_g", "path"):
+                self.opt[section] = _with_whole(section, section, self.opt[section])
         _check_switches("", self.opt)
         _check_keys("path", self.opt["path"], keys.PATH)
         _check_keys("dist_params", self.opt.get("dist_params") or {}, keys.DIST_PARAMS)
@@ -125,8 +123,6 @@ class _Checker:
         _check_keys("val", val, keys.VAL, ("val_freq",) if self.is_train else ())
         val.setdefault("save_img", False)
         val.setdefault("suffix", None)
-        if self.is_train:
-            _check_number("val.val_freq", val["val_freq"], least=1)
         for name, metric in (val.get("metrics") or {}).items():
             place = f"val.metrics.{name}"
             if not isinstance(metric, dict) or "type" not in metric:
@@ -144,7 +140,6 @@ class _Checker:
     def _check_train_values(self) -> None:
         train, logger = self.opt["train"], self.opt["logger"]
         _check_keys("train", train, keys.TRAIN, ("optim_g", "scheduler", "total_iter"))
-        _check_number("train.total_iter", train["total_iter"], least=1)
         decay = train.get("ema_decay", 0)
         if isinstance(decay, bool) or not isinstance(decay, int | float) or not 0 <= decay < 1:
             raise LMBError(f"train.ema_decay: {decay!r} is not allowed. Allowed: 0 (off) or a number below 1.")
@@ -160,8 +155,6 @@ class _Checker:
                 raise LMBError(f"train.{section}: the key 'type' is missing.")
         _check_keys("logger", logger, keys.LOGGER, ("print_freq", "save_checkpoint_freq"))
         _check_keys("logger.wandb", logger.get("wandb") or {}, keys.WANDB)
-        _check_number("logger.print_freq", logger["print_freq"], least=1)
-        _check_number("logger.save_checkpoint_freq", logger["save_checkpoint_freq"], least=1)
         logger.setdefault("use_tb_logger", False)
         if logger["use_tb_logger"] and importlib.util.find_spec("tensorboard") is None:
             raise LMBError("logger.use_tb_logger: true needs TensorBoard: pip install tensorboard")
@@ -176,13 +169,15 @@ class _Checker:
             try_loss(place, loss, options)
 
     def _check_network(self) -> nn.Module:
-        network = check_network(self.opt, self.place)
+        network = self.opt["network_g"] = check_network(self.opt, self.place)
         inner = network["arch"] if network["type"] == "LMBBinarized" else network
         upscale = _argument(registered(ARCH_REGISTRY, inner["type"]), inner, ("upscale", "scale"))
         if upscale is not None and upscale != self.opt["scale"]:
             raise LMBError(f"scale: {self.opt['scale']!r} is not network_g's upscale, {upscale!r}.")
         net = build_of(self.place, network)
         path = self.opt["path"]
+        if not self.is_train:
+            path.setdefault("param_key_g", "params_ema")  # what validation measured; files without it: params
         if path.get("pretrain_network_g") is not None:
             strict = path.get("strict_load_g", True)
             weights = Path(path["pretrain_network_g"]).expanduser()
@@ -234,9 +229,6 @@ class _Checker:
 
     def _check_loader(self, place: str, options: dict[str, Any]) -> None:
         _check_keys(place, options, options, ("num_worker_per_gpu", "batch_size_per_gpu"))
-        _check_number(f"{place}.num_worker_per_gpu", options["num_worker_per_gpu"], least=0)
-        _check_number(f"{place}.batch_size_per_gpu", options["batch_size_per_gpu"], least=1)
-        _check_number(f"{place}.dataset_enlarge_ratio", options.get("dataset_enlarge_ratio", 1), least=1)
         mode = options.get("prefetch_mode")
         if mode not in (None, "cpu", "cuda"):
             raise LMBError(f"{place}.prefetch_mode: {mode!r} is not allowed. Allowed: ~, cpu, cuda.")
@@ -289,8 +281,29 @@ def _check_switches(place: str, options: Mapping[str, Any]) -> None:
             raise LMBError(f"{place}{key}: {value!r} is not allowed. Allowed: true, false.")
 
 
-def _check_number(place: str, value: Any, *, least: int) -> None:
-    """A whole number; 5e3, which YAML reads as a float, is one."""
+def _with_whole(place: str, key: str, value: Any) -> Any:
+    """A value in which whole numbers are so: 5e3, which YAML reads as a float and no host takes for a count, is one.
+
+    Raises:
+        LMBError: If a key of which the value is a whole number has another.
+    """
+    if isinstance(value, dict):
+        return {name: _with_whole(f"{place}.{name}", name, item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_with_whole(f"{place}[{i}]", key, item) for i, item in enumerate(value)]
+    if key not in keys.WHOLE or value is None or (key, value) == ("num_gpu", "auto"):
+        return value
+    least = keys.WHOLE[key]
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not number or value != int(value) or value < least:
         raise LMBError(f"{place}: {value!r} is not allowed. Allowed: a whole number, {least} or more.")
+    return int(value)
+
+
+def _without_points(value: Any) -> Any:
+    """Arguments of a network, in which whole numbers written as floats become so; a recipe has a check of its own."""
+    if isinstance(value, Mapping):
+        return {key: item if key == "recipe" else _without_points(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_points(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

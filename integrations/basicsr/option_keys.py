@@ -59,6 +59,28 @@ LOADER = [
     "persistent_workers",
     "use_shuffle",
 ]
+WHOLE = {
+    "batch_size_per_gpu": 1,
+    "crop_border": 0,
+    "dataset_enlarge_ratio": 1,
+    "gt_size": 1,
+    "manual_seed": 0,
+    "milestones": 0,
+    "num_gpu": 0,
+    "num_prefetch_queue": 1,
+    "num_worker_per_gpu": 0,
+    "periods": 1,
+    "port": 1,
+    "print_freq": 1,
+    "save_checkpoint_freq": 1,
+    "scale": 1,
+    "T_max": 1,
+    "total_iter": 1,
+    "val_freq": 1,
+    "warmup_iter": -1,
+}
+"""Keys whose values are whole numbers, or lists of such, wherever they stand; and the least that is allowed."""
+
 SWITCHES = [
     "find_unused_parameters",
     "pbar",

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What BasicSR's train_pipeline is given in place of its own parts: loaders that can resume, and safe resuming."""
+"""What BasicSR's train_pipeline is given in place of its own parts: loaders that resume, safe resuming and stopping."""
 
 from __future__ import annotations
 
+import difflib
 import logging
 import math
 from pathlib import Path
@@ -19,10 +20,12 @@ from .checkpoint import last_complete, load_file, made_by
 from .compat import record_fix
 from .progress import ProgressLogger
 from .run_record import record_run
+from .stopping import HeedlessWorker, stop_if_asked
 from .stream import SeededDataset, StreamSampler
 
 _build_dataset = basicsr.train.build_dataset
 _create_loaders = basicsr.train.create_train_val_dataloader
+_build_model = basicsr.train.build_model
 
 
 def _check_fits(opt: dict[str, Any], path: Path, state: dict[str, Any]) -> None:
@@ -46,12 +49,24 @@ def _check_fits(opt: dict[str, Any], path: Path, state: dict[str, Any]) -> None:
             )
 
 
+def _nothing_found(opt: dict[str, Any]) -> str:
+    """What ``--auto_resume`` says where it finds nothing, with runs that have checkpoints and a name like this one."""
+    own, name = Path(opt["path"]["experiments_root"]), opt["name"]
+    others = [states.parent.parent.name for states in own.parent.glob("*/training_states/*.state")]
+    names = sorted({other for other in others if other != own.name})
+    alike = {other for other in names if other.startswith(name) or name.startswith(other)}
+    alike |= set(difflib.get_close_matches(name, names, n=5))
+    hint = f" Runs that look like it: {', '.join(sorted(alike)[:8])}; name chooses the run." if alike else ""
+    return f"--auto_resume: {own} has no complete checkpoint: the training begins anew.{hint}"
+
+
 class _Run:
-    """What one call of train_pipeline resumes from; train_pipeline asks for the state first, then for the loaders."""
+    """One call of train_pipeline, which asks for the state to resume from first, then for the loaders and the model."""
 
     def __init__(self) -> None:
         self.state: dict[str, Any] | None = None
         self.notes: list[str] = []
+        self.first, self.batches = 0, 1
 
     def load_resume_state(self, opt: dict[str, Any]) -> dict[str, Any] | None:
         """Loads the last complete checkpoint's state; on any device, and below root_path rather than the cwd."""
@@ -59,6 +74,8 @@ class _Run:
         path: Path | None = None
         if opt["auto_resume"]:
             path, self.notes = last_complete(Path(opt["path"]["training_states"]))
+            if path is None:
+                self.notes.append(_nothing_found(opt))
         elif opt["path"].get("resume_state"):
             path = Path(opt["path"]["resume_state"])
         if path is None:
@@ -87,7 +104,9 @@ class _Run:
             )
         for each in (loader, *val_loaders):  # so that making an iterator draws nothing from torch's own generator
             each.generator = torch.Generator().manual_seed(opt["manual_seed"])
+        loader.worker_init_fn = HeedlessWorker(loader.worker_init_fn)
         first = 0 if state is None else int(state["iter"])
+        self.first, self.batches = first, batches
         sampler.begin(batch=batch, batches=batches, seed=opt["manual_seed"], first=first)
         if state is not None:
             state["epoch"] = first // batches
@@ -100,6 +119,27 @@ class _Run:
             math.ceil(total_iters / batches) - 1,
             total_iters,
         )  # the last epoch's number
+
+    def build_model(self, opt: dict[str, Any]) -> Any:
+        """Makes the model, whose first call of each iteration is where a training can be stopped."""
+        model = _build_model(opt)
+        update = model.update_learning_rate
+
+        def update_learning_rate(current_iter: int, *args: Any, **kwargs: Any) -> None:
+            done = current_iter - 1
+            stop_if_asked(done, model.device, lambda: self._written(model, opt, done))
+            update(current_iter, *args, **kwargs)
+
+        model.update_learning_rate = update_learning_rate
+        return model
+
+    def _written(self, model: Any, opt: dict[str, Any], done: int) -> Path | None:
+        """The state of the iteration ``done``, written now or, where a checkpoint was due, just before."""
+        state = Path(opt["path"]["training_states"]) / f"{done}.state"
+        if done > self.first and done % opt["logger"]["save_checkpoint_freq"]:
+            write = getattr(model, "write_checkpoint", model.save)  # LMBModel.save may wait for a validation
+            write(done // self.batches, done)
+        return state if done else None
 
 
 def _build_seeded_dataset(dataset_opt: dict[str, Any]) -> Any:
@@ -117,6 +157,8 @@ def install() -> None:
     train.build_dataset = _build_seeded_dataset
     train.create_train_val_dataloader = run.create_loaders
     train.load_resume_state = run.load_resume_state
+    train.build_model = run.build_model
     train.MessageLogger = ProgressLogger
     record_fix("train_pipeline: resumes without a GPU, from the last complete checkpoint, at the same sample")
+    record_fix("train_pipeline: SIGINT and SIGTERM stop it after the iteration, with a checkpoint")
     record_fix("train_pipeline: epochs are as long as the loader, so that training does not end early")

@@ -111,7 +111,10 @@ def _train(cell: Cell, folder: Path) -> tuple[nn.Module, dict[str, Any]]:
         num_gpu = int(torch.cuda.is_available())
         options.write_text(dump_yaml(training_options(cell, num_gpu=num_gpu)), encoding="utf-8")
         os.chdir(folder)
-        if train(["-opt", str(options), "--auto_resume"]) != 0:
+        code = train(["-opt", str(options), "--auto_resume"])
+        if code > 128:  # a signal; a later run goes on
+            raise SystemExit(code)
+        if code != 0:
             raise LMBError("the training was refused; the message above says why.")
     times = read_step_times(run)
     return trained_network(cell, folder), {

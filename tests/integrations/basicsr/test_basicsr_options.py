@@ -35,6 +35,16 @@ def change(options: dict[str, Any], keys: str, value: Any) -> dict[str, Any]:
 
 
 MISTAKES = [
+    ("scale", 2.5, "scale: 2.5 is not allowed. Allowed: a whole number, 1 or more"),
+    ("manual_seed", -1, "manual_seed: -1 is not allowed. Allowed: a whole number, 0 or more"),
+    ("manual_seed", "1", "manual_seed: '1' is not allowed"),
+    ("num_gpu", 0.5, "num_gpu: 0.5 is not allowed"),
+    ("datasets.train.gt_size", True, "datasets.train.gt_size: True is not allowed"),
+    ("datasets.train.num_worker_per_gpu", "auto", "datasets.train.num_worker_per_gpu: 'auto' is not allowed"),
+    ("train.warmup_iter", 1.5, "train.warmup_iter: 1.5 is not allowed. Allowed: a whole number, -1 or more"),
+    ("train.total_iter", float("inf"), "train.total_iter: inf is not allowed"),
+    ("train.scheduler", {"type": "MultiStepLR", "milestones": [4, 5.5]}, "scheduler.milestones[1]: 5.5 is not"),
+    ("network_g.num_feat", 8.5, "network_g: "),
     ("totl_iter", 3, "unknown key 'totl_iter'"),
     ("model_type", "LMBModl", "model_type: unknown model 'LMBModl'. Did you mean 'LMBModel'?"),
     ("name", "a/b", "name: 'a/b' is not allowed"),

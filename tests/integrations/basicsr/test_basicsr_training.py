@@ -351,3 +351,53 @@ def test_a_state_that_does_not_fit_is_refused_and_nothing_is_written(
     assert run(options, *resume) == 2
     assert message in capsys.readouterr().err
     assert network.read_bytes() == before
+
+
+def with_points(value: Any, *, key: str = "") -> Any:
+    """All whole numbers of an option file as YAML reads them from 1e0."""
+    if isinstance(value, dict):
+        return {name: with_points(item, key=name) for name, item in value.items()}
+    if isinstance(value, list):
+        return [with_points(item, key=key) for item in value]
+    return float(value) if type(value) is int else value
+
+
+def test_whole_numbers_may_be_written_as_floats(run: Callable[..., int], options: dict[str, Any]) -> None:
+    options["train"] |= {"total_iter": 4, "warmup_iter": 2}
+    options["train"]["scheduler"] = {"type": "MultiStepLR", "milestones": [2, 3]}
+    options["datasets"]["train"] |= {"num_worker_per_gpu": 1, "prefetch_mode": "cpu", "num_prefetch_queue": 1}
+    assert run({**options, "name": "whole"}) == 0
+    assert run({**with_points(options), "name": "points"}) == 0
+    a, b = (load_file(Path("experiments", name, "models/net_g_latest.pth")) for name in ("whole", "points"))
+    assert all(torch.equal(a[key][name], b[key][name]) for key in ("params", "params_ema") for name in a[key])
+
+
+def test_testing_measures_what_validation_measured(
+    run: Callable[..., int],
+    options: dict[str, Any],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    options["train"]["optim_g"]["lr"] = 1e-2  # so that the moving average lags
+    assert run(options) == 0
+    evaluation_options = {key: options[key] for key in ("scale", "num_gpu", "network_g")}
+    evaluation_options |= {"datasets": {"test_1": options["datasets"]["val"]}}
+    evaluation_options["val"] = {"metrics": options["val"]["metrics"]}
+    weights, validated = Path("experiments/tiny/models/net_g_latest.pth"), read_validations("experiments/tiny")[-1]
+    figures = {}
+    for name, path in (("default", {}), ("plain", {"param_key_g": "params"}), ("stock", {})):
+        capfd.readouterr()
+        opt = evaluation_options | {"name": name, "path": {"pretrain_network_g": str(weights), **path}}
+        assert run(opt | {"model_type": "SRModel" if name == "stock" else "LMBModel"}, test=True) == 0
+        said = "".join(capfd.readouterr())
+        assert ("params_ema (the moving average" in said) == (name == "default")
+        figures[name] = read_validations(f"results/{name}")[-1]["psnr"] if name != "stock" else None
+        assert "params_ema" in said if name != "plain" else "weights params (the plain ones)" in said
+    assert figures["default"] == validated["psnr"] != figures["plain"]
+    torch.save({"params": load_file(weights)["params"]}, weights)
+    opt = evaluation_options | {
+        "name": "without",
+        "model_type": "LMBModel",
+        "path": {"pretrain_network_g": str(weights)},
+    }
+    assert run(opt, test=True) == 0
+    assert read_validations("results/without")[-1]["psnr"] == figures["plain"]

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A checkpoint of a training becomes a packed file: what ``lmb-quant convert`` does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from lmb_quant.convert import convert
+from lmb_quant.errors import LMBError, unknown_name
+from lmb_quant.modules import binary_convs
+from lmb_quant.packed_file import ARCHS
+from lmb_quant.serialize import save
+
+from .checkpoint import load_file, load_weights
+from .option_check import check_network
+from .options import build_of, find_option_file, read_options
+
+AVERAGE, PLAIN = "params_ema", "params"
+
+
+class Packed(NamedTuple):
+    """What was packed: the network's class, the entry of the checkpoint, whether the file names its architecture."""
+
+    kind: str
+    key: str | None
+    has_arch: bool
+
+
+def pack_checkpoint(
+    checkpoint: Path, option_file: str, output: Path, *, param_key: str | None = None, force: bool = False
+) -> Packed:
+    """Packs the network of a checkpoint.
+
+    Args:
+        checkpoint: A ``.pth`` file of a training, or a bare state dict.
+        option_file: The training's option file, or a test's: its ``network_g`` is the network.
+        output: The packed file.
+        param_key: The entry; by default ``params_ema``, the moving average, where the file holds it, else ``params``.
+        force: Whether an existing file is replaced.
+
+    Returns:
+        What was packed.
+
+    Raises:
+        LMBError: If the checkpoint is none, lacks the entry or does not fit the option file's network, which is float
+            or has no packed form; or the file exists or cannot be written.
+    """
+    if output.exists() and not force:
+        raise LMBError(f"{output}: it exists. Allowed: another name, or --force to replace it.")
+    content = load_file(checkpoint)
+    key = _key(content, checkpoint, param_key)
+    path = find_option_file(option_file)
+    network = build_of(path, check_network(read_options(path), str(path)))
+    if not any(binary_convs(network)):
+        raise LMBError(f"{path}: network_g: it is a float network. Allowed: one with a recipe, which can be packed.")
+    load_weights(network, checkpoint, param_key=key)
+    try:
+        packed = convert(network.eval())
+    except LMBError as error:
+        raise LMBError(f"{path}: network_g: {error}") from None
+    save(packed, output)
+    kind = type(packed).__name__
+    return Packed(kind, key, ARCHS.get(kind) is type(packed))
+
+
+def _key(content: dict[str, Any], checkpoint: Path, asked: str | None) -> str | None:
+    entries = [key for key in (AVERAGE, PLAIN) if key in content]
+    if asked is not None:
+        if asked not in entries:
+            raise LMBError(f"{checkpoint}: {unknown_name('entry', asked, entries or map(str, list(content)[:8]))}")
+        return asked
+    if entries:
+        return entries[0]
+    if content and all(isinstance(value, Tensor) for value in content.values()):
+        return None
+    hint = " It is a training state; the network is in models/net_g_<iteration>.pth." if "iter" in content else ""
+    raise LMBError(
+        f"{checkpoint}: it has neither {AVERAGE!r} nor {PLAIN!r}, and is no state dict of tensors. It has: "
+        f"{', '.join(map(str, list(content)[:8]))}.{hint}"
+    )
