@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from lmb_quant.convert import convert
 from lmb_quant.errors import LMBError, unknown_name
 from lmb_quant.modules import binary_convs
 from lmb_quant.packed_file import ARCHS
+from lmb_quant.packing import convert
 from lmb_quant.serialize import save
 
 from .checkpoint import load_file, load_weights

@@ -3,19 +3,23 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from threadpoolctl import ThreadpoolController
+from torch import Tensor, fx, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lmb_quant.errors import LMBError
 from lmb_quant.modules import binary_convs
+from lmb_quant.structure import copy_model
+from lmb_quant.wrappers import unwrapped
 
 _CHANNELS = (3, 1)
 _SIDES = (24, 64)
@@ -42,21 +46,53 @@ class Traits:
     bytes_per_pixel: float
 
 
-@contextmanager
-def ready(model: nn.Module, threads: int | None = None) -> Iterator[None]:
-    """Eval mode, no gradients, ``threads`` CPU threads; all of it as before at the end."""
-    training, before = [(module, module.training) for module in model.modules()], torch.get_num_threads()
+def evaluated(model: nn.Module) -> nn.Module:
+    """The network as it runs: in eval mode, with nothing that another thread could change or see change.
+
+    That is a copy of its modules that shares its tensors and calls its hooks: another thread may train the network, or
+    enlarge with it, at the same time. Exported programs, and where nothing has to change networks that are compiled
+    (or otherwise wrapped) or cannot be copied, are taken as they are.
+
+    Raises:
+        LMBError: If it is in training mode or binary and cannot be copied, or a tensor of it is on the meta device.
+    """
+    for name, tensor in chain(model.named_parameters(), model.named_buffers()):
+        if tensor.is_meta:
+            raise LMBError(f"model: {name!r} is on the meta device, without values. Load its state first.")
+    runs_as_it_is = not any(module.training for module in model.modules()) and not any(binary_convs(model))
+    inner = unwrapped(model)
+    if isinstance(inner, fx.GraphModule) or (runs_as_it_is and inner is not model):
+        return model
+    shared = (*inner.parameters(), *inner.buffers(), *_hooks(inner))
     try:
-        for module, _ in training:  # as eval(), which exported programs do not have
-            module.training = False
-        if threads is not None:
-            torch.set_num_threads(threads)
-        with torch.inference_mode():
-            yield
-    finally:
-        for module, mode in training:
-            module.training = mode
-        torch.set_num_threads(before)
+        return copy_model(inner, {each: each for each in shared}).eval()
+    except Exception as error:  # whatever a module raises that cannot be copied
+        if runs_as_it_is:
+            return model
+        raise LMBError(
+            f"model: it is in training mode or binary, and cannot be copied: {type(error).__name__}: {error}. Use "
+            "model.eval() or convert()."
+        ) from error
+
+
+def _hooks(model: nn.Module) -> Iterator[Any]:
+    for module in model.modules():
+        yield from module._forward_pre_hooks.values()
+        yield from module._forward_hooks.values()
+
+
+@contextmanager
+def running(threads: int | None = None) -> Iterator[None]:
+    """No gradients, and ``threads`` CPU threads for what this thread computes; those of other threads stay."""
+    limit = nullcontext() if threads is None else _openmp().limit(limits=threads)
+    with torch.inference_mode(), limit:
+        yield
+
+
+@functools.cache
+def _openmp() -> ThreadpoolController:
+    """PyTorch's threads; their number is a thread's own in OpenMP, while torch.set_num_threads is for the process."""
+    return ThreadpoolController().select(user_api="openmp")
 
 
 def run(model: nn.Module, x: Tensor) -> Tensor:
@@ -83,7 +119,7 @@ def run(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def find_traits(model: nn.Module) -> Traits:
-    """Runs a network, which is :func:`ready`, on a small random image.
+    """Runs a network, which is :func:`evaluated`, on a small random image.
 
     Raises:
         LMBError: If it runs on none that was tried, or does not enlarge by a whole factor.
@@ -124,7 +160,7 @@ def _traits(channels: int, side: int, y: Tensor, recorder: _Recorder) -> Traits:
 
 
 def is_local(model: nn.Module, traits: Traits) -> bool:
-    """Whether the network, which is :func:`ready`, looks no further than ``reach``.
+    """Whether the network, which is :func:`evaluated`, looks no further than ``reach``.
 
     Measured: pixels beyond it are replaced by very different ones, which must change nothing.
     """

@@ -14,7 +14,7 @@ from lmb_quant.errors import LMBError
 
 from .colour import BICUBIC_REACH, enlarge_as
 from .images import Picture, picture_of
-from .network import find_traits, is_local, ready, run
+from .network import evaluated, find_traits, is_local, run, running
 from .tiles import Tile, automatic_side, cut
 
 ImageKind = TypeVar("ImageKind")
@@ -38,13 +38,14 @@ def upscale(
     says so. docs/upscaling.md has the details.
 
     Args:
-        model: Packed (:func:`lmb_quant.load`), binary or float; on any device. Training mode is restored.
+        model: Packed (:func:`lmb_quant.load`), binary or float; on any device. It is not changed, nor its mode: other
+            threads may use it.
         image: NumPy ``(H, W)`` or ``(H, W, C)``, uint8 or uint16, C = 1 to 4: gray, gray and alpha, RGB, RGBA; or a
             PIL image; or a tensor ``(C, H, W)`` or ``(N, C, H, W)``, floating point, about [0, 1].
         tile: Side of a tile, LR pixels. By default the whole image where that needs about 2 GiB, else tiles that do.
         overlap: What is added on each side of a tile, LR pixels. By default as far as the network sees; less is
             faster, and the tiles may then show.
-        threads: CPU threads; as PyTorch is set by default.
+        threads: CPU threads of this call, others stay as they are; by default as PyTorch is set.
         progress: Called after each tile with the tiles that are done and all of them.
 
     Returns:
@@ -64,7 +65,9 @@ def upscale(
 
 
 class Upscaler:
-    """:func:`upscale` for many images: the network is examined once.
+    """:func:`upscale` for many images: the network is examined once. Several threads may call it.
+
+    It keeps the network's tensors, and the mode and modules that it had.
 
     Args:
         model: As all others, as in :func:`upscale`.
@@ -83,12 +86,12 @@ class Upscaler:
     ) -> None:
         if not isinstance(model, nn.Module):
             raise TypeError(f"model: {model!r} is not allowed. Allowed: a torch.nn.Module.")
-        self.model = model
+        self.model = evaluated(model)
         self.tile = _whole("tile", tile, 1)
         self.overlap = _whole("overlap", overlap, 0)
         self.threads = _whole("threads", threads, 1)
-        with ready(model, threads):
-            self.traits = find_traits(model)
+        with running(threads):
+            self.traits = find_traits(self.model)
         self._is_checked = overlap is not None  # the user decided
 
     @property
@@ -102,7 +105,7 @@ class Upscaler:
         count, _, height, width = picture.values.shape
         overlap = max(self.traits.reach, BICUBIC_REACH) if self.overlap is None else self.overlap
         side = automatic_side(self.traits, overlap, count) if self.tile is None else self.tile
-        with ready(self.model, self.threads):
+        with running(self.threads):
             tiles = list(cut(height, width, side, overlap, self.traits.alignment))
             if len(tiles) > 1:
                 self._check()

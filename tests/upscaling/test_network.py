@@ -1,25 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a trial run finds out about a network, and that it leaves no trace."""
 
+import copy
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
-from helpers import recipe
+from helpers import assert_same_state, recipe, state_of
 from torch import nn
 
 import lmb_quant as lmb
 from lmb_quant import LMBError
-from lmb_quant.upscaling.network import find_traits, is_local, ready
+from lmb_quant.upscaling import Upscaler
+from lmb_quant.upscaling.network import evaluated, find_traits, is_local, running
 
 from .conftest import make_network
 
 
 def traits_of(net):
-    with ready(net):
-        return find_traits(net)
+    with running():
+        return find_traits(evaluated(net))
 
 
 def locality_of(net):
-    with ready(net):
+    net = evaluated(net)
+    with running():
         return is_local(net, find_traits(net))
 
 
@@ -99,18 +105,128 @@ def test_nothing_is_left_behind():
     net.tail.eval()  # part of a network in another mode
     image, modes, threads = torch.rand(3, 5, 5), [m.training for m in net.modules()], torch.get_num_threads()
     rng = torch.get_rng_state()
-    lmb.upscale(net, image, threads=threads + 1)
+    seen = []
+    lmb.upscale(net, image, threads=threads + 1, progress=lambda *_: seen.append(torch.get_num_threads()))
+    assert seen == [threads + 1]
     assert torch.equal(torch.get_rng_state(), rng)
     assert [m.training for m in net.modules()] == modes
     assert torch.get_num_threads() == threads
     assert not any(module._forward_pre_hooks for module in net.modules())
 
 
-def test_modes_are_restored_after_a_failure():
+def test_a_failure_leaves_all_as_it_was():
     net = nn.Sequential(nn.Linear(2, 2))
     with pytest.raises(LMBError, match="model: it does not run on an image of 24 x 24"):
-        lmb.upscale(net, torch.rand(3, 5, 5), threads=1)
+        lmb.upscale(net, torch.rand(3, 5, 5), threads=torch.get_num_threads() + 1)
     assert net.training
+
+
+NORMED = recipe(unit={"norm": "batch"})  # in training mode a batch's own statistics
+
+
+def make_trained():
+    net = make_network(recipe=NORMED)
+    for _ in range(2):
+        net(torch.rand(2, 3, 12, 12))
+    return net.train()
+
+
+FORMS = {"training": make_trained, "eval": lambda: make_trained().eval(), "packed": lambda: lmb.convert(make_trained())}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_several_threads_get_what_one_gets(form):
+    net = FORMS[form]()
+    images = [torch.rand(3, 20 + i, 31) for i in range(3)]
+    expected = [lmb.upscale(copy.deepcopy(net).eval(), image) for image in images]
+    modes, threads, state = [m.training for m in net.modules()], torch.get_num_threads(), state_of(net)
+    seen, done = set(), threading.Event()
+
+    def watch():
+        while not done.is_set():
+            seen.add((torch.get_num_threads(), *(module.training for module in net.modules())))
+            done.wait(0.001)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    shared = Upscaler(net, threads=2)
+    with ThreadPoolExecutor(6) as pool:
+        runs = [
+            pool.submit(lmb.upscale, net, images[i % 3], tile=(None, 9)[i % 2], threads=1 + i % 2) for i in range(12)
+        ]
+        runs += [pool.submit(shared, images[i % 3]) for i in range(6)]
+        results = [run.result() for run in runs]
+    done.set()
+    watcher.join()
+    assert all(torch.equal(result, expected[i % 3]) for i, result in enumerate(results))
+    assert seen == {(threads, *modes)}
+    assert [m.training for m in net.modules()] == modes
+    assert_same_state(net, state)
+    assert not any(module._forward_pre_hooks for module in net.modules())
+
+
+def test_a_network_in_training_shares_its_tensors_and_is_left_in_its_mode():
+    net = make_trained()
+    upscaler, image = Upscaler(net), torch.rand(3, 6, 6)
+    before = upscaler(image)
+    with torch.no_grad():
+        net.conv_first.bias.add_(0.5)
+    after = upscaler(image)
+    assert not torch.equal(before, after)
+    assert torch.equal(after, lmb.upscale(copy.deepcopy(net).eval(), image))
+    assert net.training
+    assert upscaler.model is not net
+
+
+def test_what_becomes_of_the_network_afterwards_does_not_matter():
+    net, image = make_trained().eval(), torch.rand(3, 6, 6)
+    upscaler, expected = Upscaler(net), lmb.upscale(net, image)
+    net.train()
+    assert torch.equal(upscaler(image), expected)
+
+
+def test_hooks_are_called_and_stay_those_of_the_user():
+    class Collector:
+        def __init__(self):
+            self.sizes = []
+
+        def hook(self, module, args):
+            self.sizes.append(tuple(args[0].shape[2:]))
+
+    collector, net = Collector(), make_network()
+    net.conv_first.register_forward_pre_hook(collector.hook)
+    lmb.upscale(net, torch.rand(3, 5, 7))
+    assert collector.sizes[-1] == (5, 7)
+
+
+def test_a_compiled_network_in_eval_mode_runs_compiled():
+    compiled = torch.compile(nn.Sequential(conv(), nn.Upsample(scale_factor=2)).eval())
+    assert evaluated(compiled) is compiled
+
+
+def test_a_wrapped_network_in_training():
+    net, image = make_trained(), torch.rand(3, 6, 6)
+    assert torch.equal(lmb.upscale(torch.compile(nn.DataParallel(net)), image), lmb.upscale(net, image))
+
+
+def test_an_exported_program():
+    packed, image = lmb.convert(make_network()), torch.rand(3, 9, 8)
+    sizes = ({2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC},)
+    program = torch.export.export(packed, (torch.rand(1, 3, 14, 11),), dynamic_shapes=sizes).module()
+    torch.testing.assert_close(lmb.upscale(program, image), lmb.upscale(packed, image))
+
+
+def test_a_network_without_values_is_told():
+    with pytest.raises(LMBError, match=r"model: 'conv_first.weight' is on the meta device, without values"):
+        lmb.upscale(lmb.convert(make_network()).to("meta"), torch.rand(3, 5, 5))
+
+
+def test_a_network_that_cannot_be_copied_is_told():
+    net = nn.Sequential(conv(), nn.Upsample(scale_factor=2))
+    net.lock = threading.Lock()
+    with pytest.raises(LMBError, match=r"model: it is in training mode or binary, and cannot be copied: .*model.eval"):
+        lmb.upscale(net, torch.rand(3, 5, 5))
+    assert lmb.upscale(net.eval(), torch.rand(3, 5, 5)).shape == (3, 10, 10)
 
 
 class Broken(nn.Module):
