@@ -56,6 +56,7 @@ def test_a_config_that_a_convolution_cannot_run_is_refused(config, reason, devic
         assert_same_state(model, before)
 
 
+@pytest.mark.filterwarnings("ignore:Config Deprecation")  # of torchao 0.15
 def test_a_config_that_runs_on_a_linear_layer_is_taken_there_and_that_it_is_not_stored_is_told():
     with pytest.warns(UserWarning, match=r"Int8WeightOnlyConfig: it runs, but lmb_quant.save\(\) cannot store it"):
         config = to_torchao(others(Int8WeightOnlyConfig(), "5"), net(), step="prepare_for_loading")
