@@ -35,8 +35,8 @@ def test_a_network_keeps_its_output(name):
     assert any(p.requires_grad for p in net.parameters())
     assert not any(isinstance(m, BinaryConv2d) for m in packed.modules())
     assert sum(1 for _ in packed_convs(packed)) == sum(isinstance(m, BinaryConv2d) for m in net.modules()) > 0
-    for conv in binary_convs(net):
-        conv.engine = False
+    for layer in binary_convs(net):
+        layer.engine = False
     with torch.no_grad():
         expected = net.eval()(x)
     y = packed(x)  # no torch.no_grad() needed: nothing asks for a gradient
