@@ -23,6 +23,8 @@ from .memory import can_measure, peak_of_call
 from .report import Machine, to_json
 
 FLOAT, FP32, BF16 = "float", "fp32", "bf16"
+# glibc then gives large blocks back when they are freed, so that a peak is what a step holds and not how its heap broke up
+_RETURNED = {"MALLOC_MMAP_THRESHOLD_": "1000000"}
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ def measure_training_steps(
             *name,
             trainers[name].trains_by,
             timing,
-            in_child(_peak, network, *name, batch, threads) if can_measure() else None,
+            in_child(_peak, network, *name, batch, threads, environment=_RETURNED) if can_measure() else None,
         )
         for name, timing in timings.items()
     )

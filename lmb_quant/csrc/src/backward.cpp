@@ -350,25 +350,55 @@ void run_lane(void* ctx, int index) {
 }
 
 // For every block of sixteen outputs, input channel and tap the tables' entries that the weights choose.
-void choose(const Layer& layer, int blocks, uint16_t* out) {
+struct Choosing {
+    const Layer& layer;
+    uint16_t* out;
+};
+
+void choose(void* ctx, int block) {
+    const Choosing& c = *static_cast<Choosing*>(ctx);
+    const Layer& layer = c.layer;
     const ConvPlan& p = layer.plan;
     const int taps = p.kh * p.kw;
     const size_t per = (size_t)(p.in_channels + 7) / 8;
     const uint8_t* bits = layer.bits.data();
-    for (int block = 0; block < blocks; block++)
-        for (int i = 0; i < p.in_channels; i++)
-            for (int ky = 0; ky < p.kh; ky++)
-                for (int g = 0; g < kBlockGroups; g++)
-                    for (int kx = 0; kx < p.kw; kx++) {
-                        int nibble = 0;
-                        for (int j = 0; j < 4; j++) {
-                            const int o = (block * kBlockGroups + g) * 4 + j;
-                            if (o >= p.out_channels) break;
-                            const uint8_t byte = bits[((size_t)o * (size_t)taps + (size_t)(ky * p.kw + kx)) * per + (size_t)(i / 8)];
-                            nibble |= (byte >> (i % 8) & 1) << j;
-                        }
-                        *out++ = (uint16_t)((g * 16 + nibble) * kTile);
+    uint16_t* out = c.out + (size_t)block * (size_t)p.in_channels * (size_t)taps * kBlockGroups;
+    for (int i = 0; i < p.in_channels; i++)
+        for (int ky = 0; ky < p.kh; ky++)
+            for (int g = 0; g < kBlockGroups; g++)
+                for (int kx = 0; kx < p.kw; kx++) {
+                    int nibble = 0;
+                    for (int j = 0; j < 4; j++) {
+                        const int o = (block * kBlockGroups + g) * 4 + j;
+                        if (o >= p.out_channels) break;
+                        const size_t tap = (size_t)o * (size_t)taps + (size_t)(ky * p.kw + kx);
+                        nibble |= (bits[tap * per + (size_t)(i / 8)] >> (i % 8) & 1) << j;
                     }
+                    *out++ = (uint16_t)((g * 16 + nibble) * kTile);
+                }
+}
+
+struct Gathering {
+    const Job& job;
+    const Totals* totals;
+};
+
+// The chunks' sums of one block of outputs, to the order of the weight.
+void gather_block(void* ctx, int block) {
+    const Gathering& g = *static_cast<Gathering*>(ctx);
+    const Job& job = g.job;
+    const size_t OB = (size_t)job.kernels().block_outputs, I = (size_t)job.plan().in_channels, taps = (size_t)job.taps();
+    const size_t O = (size_t)job.plan().out_channels, first = (size_t)block * OB, count = std::min(OB, O - first);
+    for (size_t i = 0; i < I; i++)
+        for (size_t t = 0; t < taps; t++) {
+            const size_t at = ((size_t)block * I * taps + i * taps + t) * OB;
+            for (size_t o = 0; o < count; o++) {
+                float sum = 0;
+                for (int c = 0; c < job.chunks; c++) sum += g.totals[c].weights[at + o];
+                for (int c = 0; c < job.chunks; c++) sum += g.totals[c].outside[t * O + first + o];
+                job.b.grad_weight[((first + o) * taps + t) * I + i] = sum;
+            }
+        }
 }
 
 void store(float* out, const double* totals, size_t step, int chunks, int count, double factor) {
@@ -408,7 +438,8 @@ void run_backward(const Layer& layer, lmbq_backward& b, int64_t n, int64_t h, in
     std::vector<uint16_t> choices;
     if (job.convolutions && job.wants_bits()) {
         choices.resize((size_t)job.table_blocks() * (size_t)layer.plan.in_channels * (size_t)job.taps() * kBlockGroups);
-        choose(layer, job.table_blocks(), choices.data());
+        Choosing choosing{layer, choices.data()};
+        parallel_for(job.table_blocks(), threads, choose, &choosing);
         job.choices = choices.data();
     }
     const bool global = layer.threshold.kind == TH_GLOBAL && job.threshold;
@@ -459,17 +490,8 @@ void run_backward(const Layer& layer, lmbq_backward& b, int64_t n, int64_t h, in
         store(b.grad_factor, totals[0].factor, step, job.chunks, I, 1);
     }
     if (!job.convolutions || !b.grad_weight) return;
-    const int taps = job.taps(), OB = job.kernels().block_outputs;
-    for (int o = 0; o < O; o++)
-        for (int t = 0; t < taps; t++)
-            for (int i = 0; i < I; i++) {
-                const size_t at = (((size_t)(o / OB) * (size_t)I + (size_t)i) * (size_t)taps + (size_t)t) * (size_t)OB + (size_t)(o % OB);
-                float sum = 0;
-                for (int c = 0; c < job.chunks; c++)
-                    sum += totals[c].weights[at];
-                for (int c = 0; c < job.chunks; c++) sum += totals[c].outside[(size_t)t * (size_t)O + (size_t)o];
-                b.grad_weight[((size_t)o * (size_t)taps + (size_t)t) * (size_t)I + (size_t)i] = sum;
-            }
+    Gathering gathering{job, totals};
+    parallel_for(job.weight_blocks(), threads, gather_block, &gathering);
 }
 
 }  // namespace lmbq
