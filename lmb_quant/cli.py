@@ -337,7 +337,7 @@ def bench_run(
     suite: Annotated[str, typer.Argument(help="Name of a shipped suite (quick, front, full, ...), or a YAML file.")],
     data: Annotated[Path | None, typer.Option(help="Images: DIR with train/<set> and test/<set>.")] = None,
     only: Annotated[str | None, typer.Option(help="Glob for cells: 'lmb*', or 'NETWORK/sign/x4/seed0'.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List cells, estimate the time, train nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List cells and the time left, train nothing.")] = False,
     output: _Results = Path("lmb-bench"),
     jobs: Annotated[int | None, typer.Option(min=1, help="Cells at a time; default: one a GPU or core.")] = None,
     latency: Annotated[
@@ -349,16 +349,20 @@ def bench_run(
     ] = None,
 ) -> None:
     """Train and evaluate a suite's cells; finished ones are kept, begun ones continued. Exit code 1 if one failed."""
-    from lmb_quant.bench.suite.run import prepare, run, show  # the host is heavy and optional
+    from lmb_quant.bench.suite.run.job import prepare  # the host is heavy and optional
 
     console = Console()
     job = prepare(suite, data=data, output=output, only=only)
     if dry_run:
+        from lmb_quant.bench.suite.run.dry_run import show
+
         show(job, console, jobs=jobs)
         return
+    from lmb_quant.bench.suite.run.run import run
+
     if ray is None:
         raise typer.Exit(run(job, console, jobs=jobs, latency=latency))
-    from lmb_quant.bench.suite.cluster import run_on_ray  # Ray is heavy and optional
+    from lmb_quant.bench.suite.run.cluster import run_on_ray  # Ray is heavy and optional
 
     raise typer.Exit(run(job, console, scheduler=run_on_ray(ray), latency=latency))
 

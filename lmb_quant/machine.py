@@ -8,11 +8,15 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
+
+from lmb_quant.ops import active_kernel
 
 _FLAGS = (
     "avx2",
@@ -26,6 +30,7 @@ _FLAGS = (
     "neon",
     "asimd",
 )
+_RESTRICTING = ("LMB_QUANT_ISA", "LMB_QUANT_KERNELS", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
 
 
 def cpu_name() -> str:
@@ -46,16 +51,46 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def machine() -> dict[str, str]:
-    """CPU, its cores for this process, instruction set as PyTorch sees it, GPU, system."""
-    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
-    return {
-        "cpu": cpu_name(),
-        "cores": str(cores()),
-        "capability": torch.backends.cpu.get_cpu_capability(),
-        "gpu": gpu,
-        "system": f"{platform.system()} {platform.machine()}",
-    }
+def _gpu() -> str:
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a figure was measured on, the same in every report and record.
+
+    ``flags`` are the CPU's instruction sets, ``pytorch_isa`` what PyTorch uses of them, ``packed`` what runs packed
+    layers; ``cores`` are those of this process; ``restricted`` are the variables that hold instruction sets back.
+    """
+
+    cpu: str = field(default_factory=cpu_name)
+    flags: tuple[str, ...] = field(default_factory=lambda: tuple(cpu_flags()))
+    cores: int = field(default_factory=cores)
+    gpu: str = field(default_factory=_gpu)
+    system: str = field(default_factory=lambda: f"{platform.system()} {platform.machine()}")
+    pytorch: str = field(default_factory=lambda: str(torch.__version__))
+    pytorch_isa: str = field(default_factory=torch.backends.cpu.get_cpu_capability)
+    packed: str = field(default_factory=active_kernel)
+    restricted: dict[str, str] = field(
+        default_factory=lambda: {name: os.environ[name] for name in _RESTRICTING if os.environ.get(name)}
+    )
+
+    def __str__(self) -> str:
+        restricted = "".join(f", {name}={value}" for name, value in self.restricted.items())
+        return (
+            f"{self.cpu} ({', '.join(self.flags) or 'no known instruction set'}); PyTorch {self.pytorch}, "
+            f"{self.pytorch_isa}; packed layers: {self.packed}{restricted}"
+        )
+
+
+def in_words(record: Mapping[str, Any]) -> dict[str, str]:
+    """The fields of a :class:`Machine` as they were read from a file, each as text; empty ones are left out."""
+    texts = {}
+    for name, value in record.items():
+        if isinstance(value, Mapping):
+            value = [f"{key}={inner}" for key, inner in value.items()]
+        texts[name] = " ".join(value) if isinstance(value, (list, tuple)) else str(value)
+    return {name: text for name, text in texts.items() if text}
 
 
 def package_versions(packages: Iterable[str]) -> dict[str, str]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 
 from lmb_quant.files import write_atomically
-from lmb_quant.machine import machine, package_versions, source_commit
+from lmb_quant.machine import Machine, package_versions, source_commit
 
 FILE_NAME = "runs.jsonl"
 _PACKAGES = ("lmb-quant", "torch", "basicsr", "numpy")
@@ -42,7 +43,7 @@ def record_run(folder: str | Path, first: int) -> None:
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "commit": source_commit(),
         "versions": package_versions(_PACKAGES),
-        "machine": machine(),
+        "machine": asdict(Machine()),
         "threads": torch.get_num_threads(),
     }
     text = "".join(f"{json.dumps(run)}\n" for run in [*read_runs(folder), entry])

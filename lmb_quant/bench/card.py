@@ -21,14 +21,15 @@ from lmb_quant.integrations.basicsr.images import find_images
 from lmb_quant.integrations.basicsr.metrics import enlarge_image, run_network
 from lmb_quant.integrations.basicsr.options import build
 from lmb_quant.integrations.basicsr.run_record import read_runs
+from lmb_quant.machine import in_words
 from lmb_quant.packing import convert
 from lmb_quant.rewrite import recipe_of
 from lmb_quant.serialize import load, save
 from lmb_quant.strict_yaml import dump_yaml, parse_mapping
 from lmb_quant.zoo import Card
 
-from .suite.evaluate import evaluate
-from .suite.figures import count
+from .suite.measure.evaluate import evaluate
+from .suite.measure.figures import count
 
 _WORST = 3
 """Images that a card lists as those with the least gain."""
@@ -159,7 +160,7 @@ def _training(experiment: Path, opt: dict[str, Any], command: str) -> dict[str, 
         "patch": int(train["gt_size"]) // int(opt["scale"]),
         "seed": int(opt["manual_seed"]),
         "seconds": None if seconds is None else math.ceil(seconds * steps),
-        "machine": ", ".join(f"{key} {value}" for key, value in last["machine"].items()),
+        "machine": ", ".join(f"{key} {value}" for key, value in in_words(last["machine"]).items()),
         "threads": last["threads"],
         "commits": sorted({run["commit"] or "not recorded" for run in runs}),
         "versions": last["versions"],

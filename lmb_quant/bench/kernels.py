@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from lmb_quant.errors import LMBError
+from lmb_quant.machine import Machine
 from lmb_quant.modules import PackedBinaryConv2d
 from lmb_quant.table import render
 
@@ -16,7 +17,7 @@ from . import compiled
 from .child import in_child
 from .layers import PACKED_IN_PLACE, Form, float_forms, make_input, make_layer, packed_forms
 from .measure import Timing, clock_of, require, sqnr, thread_count, time_in_turn
-from .report import Machine, to_json
+from .report import to_json
 
 CHANNELS = (32, 48, 60, 64, 128, 180, 256)
 BEST = "best"

@@ -1,43 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every report of a measurement says beside its figures, and the file it goes to."""
+"""The file that the figures of a measurement go to."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lmb_quant.errors import LMBError
-from lmb_quant.machine import cpu_flags, cpu_name
-from lmb_quant.ops import active_kernel
-
-_RESTRICTING = ("LMB_QUANT_ISA", "LMB_QUANT_KERNELS", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What the figures hold for: CPU, instruction sets in use, version of PyTorch, variables that restrict them."""
-
-    cpu: str = field(default_factory=cpu_name)
-    flags: tuple[str, ...] = field(default_factory=lambda: tuple(cpu_flags()))
-    pytorch: str = field(default_factory=lambda: str(torch.__version__))
-    pytorch_isa: str = field(default_factory=torch.backends.cpu.get_cpu_capability)
-    packed: str = field(default_factory=active_kernel)
-    restricted: dict[str, str] = field(
-        default_factory=lambda: {name: os.environ[name] for name in _RESTRICTING if os.environ.get(name)}
-    )
-
-    def __str__(self) -> str:
-        restricted = "".join(f", {name}={value}" for name, value in self.restricted.items())
-        return (
-            f"{self.cpu} ({', '.join(self.flags) or 'no known instruction set'}); PyTorch {self.pytorch}, "
-            f"{self.pytorch_isa}; packed layers: {self.packed}{restricted}"
-        )
 
 
 def to_json(report: Any) -> str:

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lmb_quant.errors import LMBError
+from lmb_quant.machine import Machine
 from lmb_quant.modules import packed_convs
 from lmb_quant.report import summary
 from lmb_quant.serialize import save
@@ -25,7 +26,7 @@ from . import compiled, memory
 from .kernels import has_bf16
 from .measure import CPU_TIME, WALL_TIME, Competitor, Timing, require, sqnr, thread_count, time_in_turn
 from .networks import Networks, make_image, make_networks
-from .report import Machine, to_json
+from .report import to_json
 
 PACKED, FLOAT, INT8, BF16, COMPILED = "packed", "float", "int8, PT2E", "bf16", ", compiled"
 _LEAST_SQNR = {PACKED: 30, FLOAT: 80}  # rounding may turn a bit at its threshold, and bits of later layers with it

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from lmb_quant.archs import LMBSRResNet
+from lmb_quant.machine import Machine
 from lmb_quant.modules import binary_convs, ends_precision, set_precision
 from lmb_quant.recipe import recipe_names
 from lmb_quant.table import render
@@ -20,7 +21,7 @@ from lmb_quant.table import render
 from .child import in_child
 from .measure import Competitor, Timing, clock_of, time_in_turn
 from .memory import can_measure, peak_of_call
-from .report import Machine, to_json
+from .report import to_json
 
 FLOAT, FP32, BF16 = "float", "fp32", "bf16"
 # glibc then gives large blocks back when they are freed, so that a peak is what a step holds and not how its heap broke up

@@ -9,8 +9,8 @@ from helpers import conv, recipe
 from torch import nn
 
 import lmb_quant as lmb
-from lmb_quant.bench.suite.methods import resolve_methods
-from lmb_quant.bench.suite.schema import Suite
+from lmb_quant.bench.suite.plan.methods import resolve_methods
+from lmb_quant.bench.suite.plan.schema import Suite
 from lmb_quant.binarizers import make_activation, make_weight, set_progress
 from lmb_quant.ops import weight_scale
 

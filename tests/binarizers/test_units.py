@@ -13,7 +13,7 @@ from torch.nn import functional as F
 import lmb_quant as lmb
 from lmb_quant import LMBError
 from lmb_quant.archs.srresnet import ResidualBlock
-from lmb_quant.bench.suite.code import binarizer_digests
+from lmb_quant.bench.suite.plan.code import binarizer_digests
 from lmb_quant.binarizers import make_activation, make_rescaler, make_weight
 from lmb_quant.ops import local_mean_sign, sign_pm1
 

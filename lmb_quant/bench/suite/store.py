@@ -22,7 +22,12 @@ from filelock import FileLock, Timeout
 from lmb_quant.errors import LMBError
 from lmb_quant.files import write_atomically
 
-from .cells import Cell
+from .plan.cell import Cell
+
+EAGER, COMPILED, PACKED = "eager", "compiled", "packed"
+"""Forms in which a network is timed: PyTorch as it is, torch.compile with frozen weights, packed layers."""
+RUN = "cell"
+"""Name of the experiment inside a cell's folder."""
 
 
 class Store:
@@ -39,38 +44,34 @@ class Store:
         """Where a cell is trained."""
         return self.root / "work" / cell.training_key
 
-    def pictures(self, cell: Cell) -> Path:
-        """Where a cell's upscaled images are."""
-        return self.pictures_of(cell.key)
+    def experiment(self, cell: Cell) -> Path:
+        """BasicSR's folder of a cell's training."""
+        return self.work(cell) / "experiments" / RUN
 
-    def pictures_of(self, key: str) -> Path:
-        """As :meth:`pictures`, by key."""
-        return self.root / "pictures" / key
+    def weights(self, cell: Cell) -> Path:
+        """The file of a cell's trained network; it is there once the last step is done."""
+        return self.experiment(cell) / "models" / "net_g_latest.pth"
+
+    def pictures(self, cell: Cell | str) -> Path:
+        """Where the upscaled images of a cell, or of its key, are."""
+        return self.root / "pictures" / _key(cell)
 
     def log(self, cell: Cell) -> Path:
         """What the cell's process printed."""
         return self.work(cell) / f"{cell.key}.log"
 
-    def result(self, cell: Cell) -> dict[str, Any] | None:
-        """A finished cell's figures; None if it is not finished."""
-        return self.result_of(cell.key)
-
-    def result_of(self, key: str) -> dict[str, Any] | None:
-        """A finished cell's figures by its key."""
-        return self._read("cells", key)
+    def result(self, cell: Cell | str) -> dict[str, Any] | None:
+        """The figures of a finished cell, or of its key; None if it is not finished."""
+        return self._read("cells", _key(cell))
 
     def write_result(self, cell: Cell, result: dict[str, Any]) -> None:
         """Finishes a cell."""
         self._write("cells", cell.key, result)
         (self.root / "failures" / f"{cell.key}.json").unlink(missing_ok=True)
 
-    def failure(self, cell: Cell) -> dict[str, Any] | None:
-        """Why a cell failed; None if it did not."""
-        return self.failure_of(cell.key)
-
-    def failure_of(self, key: str) -> dict[str, Any] | None:
-        """As :meth:`failure`, by key."""
-        return self._read("failures", key)
+    def failure(self, cell: Cell | str) -> dict[str, Any] | None:
+        """Why a cell failed, by itself or by its key; None if it did not."""
+        return self._read("failures", _key(cell))
 
     def write_failure(self, cell: Cell, failure: dict[str, Any]) -> None:
         """Records that a cell failed."""
@@ -86,8 +87,7 @@ class Store:
 
     def machines(self) -> list[str]:
         """Machines on which something was measured, the latest first."""
-        found = [path for path in (self.root / "latency").glob("*") if path.is_dir()]
-        return [path.name for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)]
+        return self._latest("latency/*/")
 
     def latency_lock(self) -> FileLock:
         """Held while a process measures."""
@@ -104,8 +104,7 @@ class Store:
 
     def suites(self) -> list[str]:
         """Names of the suites that were run here, the latest first."""
-        found = (self.root / "suites").glob("*.json")
-        return [path.stem for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)]
+        return self._latest("suites/*.json")
 
     def lock(self, cell: Cell) -> FileLock:
         """The lock of a cell's training; the system frees it when its process ends, however it ends."""
@@ -115,11 +114,17 @@ class Store:
 
     def is_locked(self, cell: Cell) -> bool:
         """Whether some process works on the cell now."""
+        if not (self.work(cell) / "lock").exists():
+            return False
         try:
             with self.lock(cell).acquire(timeout=0):
                 return False
         except Timeout:
             return True
+
+    def _latest(self, pattern: str) -> list[str]:
+        found = sorted(self.root.glob(pattern), key=lambda path: path.stat().st_mtime, reverse=True)
+        return [path.name.removesuffix(".json") for path in found]
 
     def _read(self, kind: str, name: str) -> dict[str, Any] | None:
         path = self.root / kind / f"{name}.json"
@@ -134,3 +139,7 @@ class Store:
         path = self.root / kind / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def _key(cell: Cell | str) -> str:
+    return cell if isinstance(cell, str) else cell.key

@@ -81,7 +81,7 @@ def job(write: Callable[[dict[str, Any]], Path], data: Path, tmp_path: Path) -> 
     """Prepares a suite in tmp_path/out."""
 
     def job(content: dict[str, Any], only: str | None = None) -> Any:
-        from lmb_quant.bench.suite.run import prepare
+        from lmb_quant.bench.suite.run.job import prepare
 
         return prepare(write(content), data=data, output=tmp_path / "out", only=only)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from lmb_quant.bench.suite.latency import COMPILED, EAGER, PACKED
+from lmb_quant.bench.suite.store import COMPILED, EAGER, PACKED
 
 from .rows import Findings, Row
 

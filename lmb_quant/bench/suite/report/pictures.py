@@ -33,13 +33,13 @@ def make_crops(findings: Findings) -> dict[str, dict[str, str]]:
     for upscale in findings.upscales:
         rows = [row for row in findings.rows if row.upscale == upscale]
         for name in findings.sets:
-            folder = findings.store.pictures_of(rows[0].keys[0]) / name
+            folder = findings.store.pictures(rows[0].keys[0]) / name
             for original in sorted(folder.glob("*.hr.png"))[:PER_SET]:
                 stem = original.name.removesuffix(".hr.png")
                 box = _busiest(original)
                 shown = {_HR: _data_uri(original, box)}
                 for row in rows:
-                    path = findings.store.pictures_of(row.keys[0]) / name / f"{stem}.png"
+                    path = findings.store.pictures(row.keys[0]) / name / f"{stem}.png"
                     if path.exists():
                         shown[findings.label(row)] = _data_uri(path, box)
                 crops[f"x{upscale} {name} {stem}"] = shown

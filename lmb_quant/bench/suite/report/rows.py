@@ -10,10 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lmb_quant.bench.suite.latency import machine_key, this_machine
-from lmb_quant.bench.suite.schema import BICUBIC, FLOAT
+from lmb_quant.bench.suite.environment import machine_key
+from lmb_quant.bench.suite.plan.schema import BICUBIC, FLOAT
 from lmb_quant.bench.suite.store import Store
 from lmb_quant.errors import LMBError, unknown_name
+from lmb_quant.machine import in_words
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Row:
         return Spread.of([result["scores"][images][metric] for result in self.results])
 
     def figure(self, name: str) -> Any:
-        """A figure of :func:`~lmb_quant.bench.suite.figures.count`, the same for all seeds; None if there is none."""
+        """A figure of ``measure.figures.count``, the same for all seeds; None if there is none."""
         return self.results[0]["figures"].get(name) if self.is_network else None
 
     def time(self, name: str) -> float | None:
@@ -147,7 +148,7 @@ class Findings:
         found: dict[str, dict[str, None]] = {}
         for row in self.rows:
             for result in row.results:
-                for name, value in result[kind].items():
+                for name, value in in_words(result[kind]).items():
                     found.setdefault(name, {})[value] = None
         return [(name, list(values)) for name, values in found.items()]
 
@@ -175,9 +176,9 @@ def find(root: Path, suite: str | None) -> Findings:
     machine, timings = _machine(store), {}
     unfinished, unsupported = [], {}
     for cell in manifest["cells"]:
-        result = store.result_of(cell["key"])
+        result = store.result(cell["key"])
         if result is None:
-            failure = store.failure_of(cell["key"])
+            failure = store.failure(cell["key"])
             label = f"{cell['network']}/{cell['method']}/x{cell['upscale']}/seed{cell['seed']}"
             unfinished.append((label, "not run" if failure is None else f"failed: {failure['error']}"))
             continue
@@ -204,7 +205,7 @@ def _machine(store: Store) -> str | None:
     known = store.machines()
     if not known:
         return None
-    own = machine_key(this_machine())
+    own = machine_key()
     return own if own in known else known[0]
 
 

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a suite and its images to its cells."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from importlib.metadata import version
+from typing import Any
+
+from lmb_quant.errors import LMBError
+from lmb_quant.integrations.basicsr.archs import upscale_argument
+from lmb_quant.recipe import Recipe
+
+from .cell import Cell
+from .code import binarizer_digests
+from .data import SuiteData
+from .methods import Method, resolve_methods
+from .schema import Network, Suite
+from .schemes import QAT, host_settings
+
+_OWN_RECIPE = ("LMBSRResNet", "LMBVDSR")
+
+
+def make_cells(suite: Suite, data: SuiteData) -> list[Cell]:
+    """Lists a suite's cells, seeds outermost, so that an unfinished run has every method.
+
+    Raises:
+        LMBError: If a method or an architecture is unknown, or a method has none of its network's seeds.
+    """
+    cells: dict[str, Cell] = {}
+    own = [seed for network in suite.networks.values() for seed in network.seeds or ()]
+    for seed in dict.fromkeys([*suite.seeds, *own]):
+        for upscale in suite.upscale:
+            for label, network in suite.networks.items():
+                if seed not in (network.seeds or suite.seeds):
+                    continue
+                for method in _methods(suite, label, network):
+                    if method.seeds is not None and seed not in method.seeds:
+                        continue
+                    cell = _cell(suite, data, label, network, method, upscale, seed)
+                    cells.setdefault(cell.name, cell)
+    return list(cells.values())
+
+
+def trainings(cells: Sequence[Cell]) -> dict[str, Cell]:
+    """The first cell of each training, by training key: those after it only evaluate the same network otherwise."""
+    return {cell.training_key: cell for cell in reversed(cells)}
+
+
+def select(cells: Sequence[Cell], pattern: str | None) -> list[Cell]:
+    """The cells whose name, or a part of it between slashes, matches a glob; None selects all.
+
+    Raises:
+        LMBError: If it matches none.
+    """
+    if pattern is None:
+        return list(cells)
+    found = [cell for cell in cells if any(fnmatchcase(text, pattern) for text in (cell.name, *cell.name.split("/")))]
+    if not found:
+        parts = sorted({part for cell in cells for part in cell.name.split("/")})
+        raise LMBError(f"--only: {pattern!r} matches no cell, such as {cells[0].name!r}. Parts: {', '.join(parts)}.")
+    return found
+
+
+def _methods(suite: Suite, label: str, network: Network) -> list[Method]:
+    own = network.methods
+    place = suite.place if own is None else f"{suite.place}: networks.{label}"
+    methods = resolve_methods(suite.methods if own is None else own, place)
+    seeds = network.seeds or suite.seeds
+    for method in methods:
+        unknown = [seed for seed in method.seeds or () if seed not in seeds]
+        if unknown:
+            raise LMBError(f"{place}: method {method.name!r}: seeds: {unknown[0]} is not allowed. Allowed: of {seeds}.")
+    return methods
+
+
+def _cell(suite: Suite, data: SuiteData, label: str, network: Network, method: Method, upscale: int, seed: int) -> Cell:
+    trained = method.is_trained
+    host = None if method.host is None else host_settings(method.host)
+    network_g = _network_g(network.arch, method.recipe, upscale, suite.place) if trained else None
+    code = binarizer_digests(method.recipe)
+    if host is not None and host.scheme == QAT:
+        network_g = {"type": "LMBInt8", "arch": network_g, "activation_bits": host.activation_bits}
+        code = {QAT: str(host.code), "torchao": str(host.torchao)}
+    return Cell(
+        network=label if trained else "none",
+        method=method.name,
+        upscale=upscale,
+        seed=seed if trained else suite.seeds[0],
+        network_g=network_g,
+        hooks=(*suite.training.hooks, *method.hooks) if trained else (),
+        training=suite.training,
+        threads=suite.threads,
+        train=data.train,
+        test=data.test,
+        validation=suite.data.validation or suite.data.test[0],
+        torch=_minor(version("torch")),
+        binarizers=code,
+        host=host,
+    )
+
+
+def _network_g(arch: dict[str, Any], recipe: Recipe | None, upscale: int, place: str) -> dict[str, Any]:
+    """The architecture with its SR factor and recipe. What a recipe says of itself decides nothing and is left out."""
+    kind = str(arch.get("type"))
+    try:
+        argument = upscale_argument(kind)
+    except LMBError as error:
+        raise LMBError(f"{place}: networks: {error}") from None
+    for key in (argument, "recipe"):
+        if key in arch:
+            raise LMBError(f"{place}: networks: arch: the key {key!r} is not allowed: the suite fills it in.")
+    full = {**arch, argument: upscale}
+    plain = None if recipe is None else {**recipe.to_dict(), "metadata": {"name": "method"}}
+    if kind in _OWN_RECIPE:
+        return {**full, "recipe": plain}
+    return {"type": "LMBBinarized", "recipe": plain, "arch": full}
+
+
+def _minor(full: str) -> str:
+    found = re.match(r"\d+\.\d+", full)
+    return found.group() if found else full

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a suite's list of methods to recipes. Every shipped recipe is a method; there is no list to edit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lmb_quant.errors import LMBError, unknown_name
+from lmb_quant.recipe import Override, Recipe, recipe_names
+from lmb_quant.strict_data import validate
+
+from .schema import ALL, BICUBIC, FLOAT, HOST_SCHEMES, MethodChoice
+from .schemes import HOSTS
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to get an HR image.
+
+    ``recipe`` is None for bicubic enlargement, the float network, and a host's quantised form of it, where ``host``
+    names the scheme. ``seeds`` are those of the network's that it is run with; None: all.
+    """
+
+    name: str
+    recipe: Recipe | None = None
+    hooks: tuple[dict[str, Any], ...] = ()
+    host: str | None = None
+    seeds: tuple[int, ...] | None = None
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether a network is behind it."""
+        return self.name != BICUBIC
+
+
+def _every() -> tuple[str, ...]:
+    return BICUBIC, FLOAT, *HOSTS, *recipe_names()
+
+
+_GROUPS: dict[str, Callable[[], Sequence[str]]] = {ALL: _every, HOST_SCHEMES: lambda: HOSTS}
+
+
+def resolve_methods(choices: Sequence[str | dict[str, Any]] | str, place: str) -> list[Method]:
+    """Looks every method up.
+
+    Args:
+        choices: ``all``, or a list of: ``all``, ``hosts``, ``bicubic``, ``float``, a host's scheme, a recipe's name or
+            path, or a mapping (:class:`MethodChoice`). A mapping that has the name of a shipped recipe takes its place.
+        place: Where the list stands: the suite's file, for messages and relative paths.
+
+    Returns:
+        Each method once, in order.
+
+    Raises:
+        LMBError: If a method is unknown or malformed, or a name is given twice.
+    """
+    found: dict[str, Method] = {}
+    chosen: set[str] = set()
+    for i, choice in enumerate([choices] if isinstance(choices, str) else choices):
+        where = f"{place}: methods[{i}]"
+        if isinstance(choice, str) and choice in _GROUPS:
+            for name in _GROUPS[choice]():
+                found.setdefault(name, _named(name, where, place))
+            continue
+        method = _named(choice, where, place) if isinstance(choice, str) else _made(choice, where, place)
+        if method.name in chosen:
+            raise LMBError(f"{where}: the name {method.name!r} is given twice. Give one of them another name.")
+        chosen.add(method.name)
+        found[method.name] = method
+    return list(found.values())
+
+
+def _named(name: str, where: str, place: str) -> Method:
+    if name in (BICUBIC, FLOAT):
+        return Method(name)
+    if name in HOSTS:
+        return Method(name, host=name)
+    if name.endswith((".yaml", ".yml")):
+        return Method(Path(name).stem, Recipe.load(_beside(name, place)))
+    if name not in recipe_names():
+        raise LMBError(f"{where}: {unknown_name('method', name, (*_GROUPS, *_every()))}")
+    return Method(name, Recipe.load(name))
+
+
+def _made(choice: dict[str, Any], where: str, place: str) -> Method:
+    wanted = validate(MethodChoice, choice, where)
+    if wanted.name in (*_GROUPS, BICUBIC, FLOAT, *HOSTS):
+        raise LMBError(f"{where}: name: {wanted.name!r} is not allowed: it has a meaning of its own.")
+    source = wanted.recipe if isinstance(wanted.recipe, dict) else _beside(wanted.recipe, place)
+    recipe = Recipe.load(source)
+    changes = {key: getattr(wanted, key) for key in ("activation", "weight", "unit") if getattr(wanted, key)}
+    if changes:
+        scheme = recipe.scheme.overridden(Override(match="*", **changes))
+        recipe = Recipe.load({**recipe.to_dict(), "scheme": scheme.model_dump(exclude_none=True)})
+    seeds = None if wanted.seeds is None else tuple(wanted.seeds)
+    return Method(wanted.name, recipe, tuple(wanted.hooks), seeds=seeds)
+
+
+def _beside(source: str, place: str) -> str:
+    """A relative path of a recipe counts from the suite's file."""
+    if not source.endswith((".yaml", ".yml")):
+        return source
+    return str(Path(place).parent / Path(source).expanduser()) if Path(place).is_file() else source

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Schemes of the hosts, by name, and what decides them on this machine; no host need be installed."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from lmb_quant.machine import package_versions
+
+from .code import integration_digest
+
+BF16, QAT = "bf16", "int8-qat"
+_STATIC = ("int8-pt2e", "int8-pt2e-ends-float")
+WEIGHT_BITS = {
+    "int8-weight": 8,
+    "int4-weight": 4,
+    "int2-weight": 2,
+    "int1-weight": 1,
+    "int8-dynamic": 8,
+    "int4-packed": 4,
+}
+HOSTS = (BF16, *_STATIC, QAT, *WEIGHT_BITS)
+"""Names of the methods; docs/benchmark.md says what each is."""
+
+CALIBRATION_IMAGES, CALIBRATION_SIDE = 32, 48
+"""How many training images give a patch for calibration, and the patches' side in LR pixels, at most."""
+
+
+class HostSettings(BaseModel):
+    """What beside the float network decides a host's form of it; part of a cell's key.
+
+    ``activation_bits`` is None where activations stay float; ``calibration`` is the number of patches and their side.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    scheme: str
+    activation_bits: int | None = None
+    calibration: tuple[int, int] | None = None
+    torchao: str | None = None
+    code: str | None = None
+
+
+def host_settings(scheme: str) -> HostSettings:
+    """The settings of a scheme on this machine; int8 activations have 7 bits where the CPU has no VNNI."""
+    if scheme == BF16:
+        return HostSettings(scheme=scheme)
+    if scheme in WEIGHT_BITS:
+        return HostSettings(scheme=scheme, torchao=_torchao(), code=integration_digest("torchao/weight_only.py"))
+    bits = 8 if torch.cpu._is_vnni_supported() else 7
+    calibration = (CALIBRATION_IMAGES, CALIBRATION_SIDE) if scheme in _STATIC else None
+    code = integration_digest("torchao/int8.py")
+    return HostSettings(scheme=scheme, activation_bits=bits, calibration=calibration, torchao=_torchao(), code=code)
+
+
+def _torchao() -> str:
+    """Major and minor version, or ``not installed``."""
+    return ".".join(package_versions(["torchao"])["torchao"].split(".")[:2])
