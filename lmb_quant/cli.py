@@ -73,7 +73,7 @@ def plan(
     recipe: Annotated[str | None, typer.Option(help="Recipe in place of the option file's.")] = None,
 ) -> None:
     """Show what a recipe does to an option file's network, layer by layer, and which rule decided."""
-    from lmb_quant.integrations.basicsr.options import float_network  # the host is heavy and optional
+    from lmb_quant.integrations.basicsr.networks import float_network  # the host is heavy and optional
     from lmb_quant.rewrite import plan as make_plan
 
     network, own_recipe = float_network(opt)
@@ -89,7 +89,7 @@ def summary(
     size: Annotated[tuple[int, int], typer.Option(help="Height and width of the LR image, pixels.")] = (180, 320),
 ) -> None:
     """Count parameters, bytes and operations of an option file's network."""
-    from lmb_quant.integrations.basicsr.options import built_network  # the host is heavy and optional
+    from lmb_quant.integrations.basicsr.networks import built_network  # the host is heavy and optional
     from lmb_quant.report import summary as summarize
 
     network, channels = built_network(opt)

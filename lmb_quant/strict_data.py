@@ -13,7 +13,14 @@ from lmb_quant.errors import LMBError, unknown_name
 _M = TypeVar("_M", bound=BaseModel)
 
 
-def validate(model: type[_M], data: Mapping[str, Any], place: str, error: type[LMBError] = LMBError) -> _M:
+def validate(
+    model: type[_M],
+    data: Mapping[str, Any],
+    place: str,
+    error: type[LMBError] = LMBError,
+    *,
+    section: tuple[str, ...] = (),
+) -> _M:
     """Checks data and makes the model.
 
     Args:
@@ -21,6 +28,7 @@ def validate(model: type[_M], data: Mapping[str, Any], place: str, error: type[L
         data: Plain data.
         place: Where it stands, for messages.
         error: What is raised.
+        section: Keys that lead to ``data`` from what stands at ``place``.
 
     Raises:
         LMBError: At the first thing that is wrong; names place, key, value and what is allowed.
@@ -28,19 +36,19 @@ def validate(model: type[_M], data: Mapping[str, Any], place: str, error: type[L
     try:
         return model.model_validate(dict(data))
     except ValidationError as found:
-        raise error(f"{place}: {_explain(model, found)}") from None
+        raise error(f"{place}: {_explain(model, found, section)}") from None
 
 
-def _explain(model: type[BaseModel], error: ValidationError) -> str:
+def _explain(model: type[BaseModel], error: ValidationError, section: tuple[str, ...]) -> str:
     """Turns pydantic's first complaint into: key: what is wrong, the value, what is allowed."""
     first = min(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")  # a typo explains what is missing
     location = first["loc"]
     if first["type"] == "extra_forbidden":
-        where, key = _dotted(location[:-1]), location[-1]
+        where, key = _dotted((*section, *location[:-1])), location[-1]
         return f"{where}{unknown_name('key', key, _fields(model, location[:-1]))}"
     if first["type"] == "missing":
-        return f"{_dotted(location[:-1])}the key {location[-1]!r} is missing."
-    return f"{_dotted(location)}{first['input']!r} is not allowed. {first['msg']}."
+        return f"{_dotted((*section, *location[:-1]))}the key {location[-1]!r} is missing."
+    return f"{_dotted((*section, *location))}{first['input']!r} is not allowed. {first['msg']}."
 
 
 def _dotted(location: tuple[int | str, ...]) -> str:

@@ -40,3 +40,8 @@ def test_an_unknown_key_is_answered_with_those_of_its_place(data, place):
 def test_a_wrong_value_is_shown():
     with pytest.raises(LMBError, match=r"^here: row\[0\].size: '1' is not allowed. "):
         validate(Tree, {"row": [{"size": "1"}]}, "here")
+
+
+def test_a_section_stands_before_the_place():
+    with pytest.raises(LMBError, match=r"^here: a.b.leaf: unknown key 'sise'. Did you mean 'size'\? Allowed: size.$"):
+        validate(Tree, {"leaf": {"sise": 1}}, "here", section=("a", "b"))

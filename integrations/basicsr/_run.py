@@ -21,7 +21,7 @@ from lmb_quant.strict_yaml import dump_yaml
 from basicsr.utils.logger import initialized_logger
 
 from .option_check import check_options
-from .options import find_option_file, override, read_options
+from .option_read import find_option_file, override, read_options
 from .stopping import StoppedBySignal, stoppable
 
 _DESCRIPTION = "By a BasicSR option file. Experiments and results go to folders below the present one."

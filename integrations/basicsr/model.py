@@ -27,7 +27,7 @@ class LMBModel(SRModel):
     """An SRModel for binary networks; option files name it as ``model_type``.
 
     Beyond SRModel: hooks (``train: hooks:``), more optimisers and schedulers, checkpoints that are complete or absent,
-    a resumed run that equals an unbroken one, ``validation.jsonl``. Options: :mod:`.option_check`.
+    a resumed run that equals an unbroken one, ``validation.jsonl``. Options: :mod:`.option_schema`.
 
     A checkpoint that falls together with a validation is written right after it, so that it holds the best figures.
     """

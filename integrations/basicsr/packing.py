@@ -15,8 +15,8 @@ from lmb_quant.packing import convert
 from lmb_quant.serialize import save
 
 from .checkpoint import load_file, load_weights
-from .option_check import check_network
-from .options import build_of, find_option_file, read_options
+from .networks import build_of, check_network
+from .option_read import find_option_file, read_options
 
 AVERAGE, PLAIN = "params_ema", "params"
 

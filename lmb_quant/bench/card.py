@@ -19,7 +19,7 @@ from lmb_quant.integrations.basicsr.checkpoint import load_weights
 from lmb_quant.integrations.basicsr.hooks.step_times import read_step_times
 from lmb_quant.integrations.basicsr.images import find_images
 from lmb_quant.integrations.basicsr.metrics import enlarge_image, run_network
-from lmb_quant.integrations.basicsr.options import build
+from lmb_quant.integrations.basicsr.networks import build
 from lmb_quant.integrations.basicsr.run_record import read_runs
 from lmb_quant.machine import in_words
 from lmb_quant.packing import convert

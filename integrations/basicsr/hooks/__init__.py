@@ -61,7 +61,7 @@ def make_hooks(choices: Sequence[Mapping[str, Any]] | None) -> list[Hook]:
             raise LMBError(f"{place}: {choice!r} is not allowed. Allowed: {{type: NAME, OPTION: VALUE}}.")
         options = dict(choice)
         kind = options.pop("type")
-        if kind not in HOOKS:
+        if not isinstance(kind, str) or kind not in HOOKS:
             raise LMBError(f"{place}: {unknown_name('hook', kind, HOOKS)}")
         hooks.append(call_with_options(f"{place}: {kind}", HOOKS[kind], options))
     return hooks

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from lmb_quant.binarizers.weight_sign import ADAPTIVE_TRIANGLE, WeightSign
@@ -30,9 +31,9 @@ class ApproximatorSchedule(Hook):
 
     def __init__(self, *, start: float, end: float, until: int | None = None, shape: str = "linear") -> None:
         for name, value in (("start", start), ("end", end)):
-            if not value > 0:
+            if not 0 < value < math.inf:
                 raise LMBError(f"{name}: {value!r} is not allowed. Allowed: a number above 0.")
-        if until is not None and until < 1:
+        if until is not None and (not until >= 1 or until % 1):
             raise LMBError(f"until: {until!r} is not allowed. Allowed: an iteration, 1 or more.")
         if shape not in _SHAPES:
             raise LMBError(unknown_name("shape", shape, _SHAPES))

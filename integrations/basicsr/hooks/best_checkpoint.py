@@ -22,6 +22,10 @@ class BestCheckpoint(Hook):
     """
 
     def __init__(self, *, metrics: Sequence[str] | None = None) -> None:
+        if metrics is not None and not (
+            isinstance(metrics, list | tuple) and all(isinstance(name, str) for name in metrics)
+        ):
+            raise LMBError(f"metrics: {metrics!r} is not allowed. Allowed: a list of names of val.metrics.")
         self.metrics = metrics
 
     def check(self, opt: dict[str, Any]) -> None:

@@ -25,8 +25,8 @@ class FlipRatio(Hook):
     """
 
     def __init__(self, *, every: int | None = None) -> None:
-        if every is not None and every < 1:
-            raise LMBError(f"every: {every!r} is not allowed. Allowed: iterations, 1 or more.")
+        if every is not None and (not every >= 1 or every % 1):
+            raise LMBError(f"every: {every!r} is not allowed. Allowed: iterations, a whole number, 1 or more.")
         self.every = every
         self._signs: list[Tensor] = []
 

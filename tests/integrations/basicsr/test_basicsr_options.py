@@ -1,25 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mirrors integrations/basicsr/{options,option_check,option_keys,optim}.py: what is refused, and how."""
+"""Mirrors integrations/basicsr/{option_*,networks,optim}.py: what is refused, and how."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lmb_quant.errors import LMBError
+from lmb_quant.integrations.basicsr.networks import built_network, float_network
 from lmb_quant.integrations.basicsr.option_check import check_options
-from lmb_quant.integrations.basicsr.options import (
-    built_network,
-    find_option_file,
-    float_network,
-    override,
-    read_options,
-    shipped_options,
-)
+from lmb_quant.integrations.basicsr.option_read import find_option_file, override, read_options, shipped_options
 
 SHIPPED = shipped_options()
 SMALL = {"num_feat": 8, "num_block": 1, "num_group": 1, "num_conv": 1, "squeeze_factor": 4}
@@ -110,6 +104,97 @@ def test_mistakes_are_named_before_anything_is_created(
     found = fails(change(options, keys, value))
     assert message in found
     assert "options.yml" in found
+
+
+def test_whole_numbers_may_be_written_as_floats(run: Callable[..., int], options: dict[str, Any]) -> None:
+    """5e3 is a float in YAML; a loader with 2.0 processes or a seed of 3.0 would end in a traceback."""
+    whole = {
+        "scale": 2, "num_gpu": 0, "manual_seed": 3, "train.total_iter": 2, "train.warmup_iter": -1,
+        "datasets.train.gt_size": 24, "datasets.train.batch_size_per_gpu": 2, "datasets.train.num_worker_per_gpu": 0,
+        "datasets.train.dataset_enlarge_ratio": 3, "val.val_freq": 2, "logger.print_freq": 1,
+        "logger.save_checkpoint_freq": 2,
+    }  # fmt: skip
+    for keys, value in whole.items():
+        change(options, keys, float(value))
+    assert run(options) == 0
+    used = read_options(next(Path("experiments/tiny").glob("*.yml")))
+    for keys, value in whole.items():
+        found: Any = used
+        for key in keys.split("."):
+            found = found[key]
+        assert found == value
+        assert isinstance(found, int), keys
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "message"),
+    [
+        ("logger.print_freq", 1.5, "logger.print_freq: 1.5 is not allowed. Allowed: a whole number, 1 or more"),
+        ("manual_seed", -1.0, "manual_seed: -1.0 is not allowed. Allowed: a whole number, 0 to 4294967295"),
+        ("num_gpu", "all", "num_gpu: 'all' is not allowed. Allowed: a whole number, 0 or more, auto"),
+        ("val.metrics.psnr.crop_border", 2.0, "crop_border: 2.0 is not allowed. Allowed: a whole number of pixels"),
+        ("network_g.num_block", 1.0, "network_g: num_block: 1.0 is not allowed"),
+        ("network_g", {"type": "LMBBinarized", "arch": {"type": "MSRResNet", "upscale": 2.0}}, "cannot be built"),
+        ("train", 3, "train: 3 is not allowed. Allowed: a mapping"),
+        ("datasets.val", [], "datasets.val: [] is not allowed. Allowed: a mapping"),
+        ("train.optim_g", {"lr": 1.0}, "train.optim_g: the key 'type' is missing"),
+        ("datasets.train.gt_size", None, "datasets.train: the key 'gt_size' is missing"),
+        ("datasets.train.cache_gb", "x", "datasets.train.cache_gb: 'x' is not allowed. Allowed: a number, 0 or more"),
+        ("datasets.val.dataroot_gt", ["images/val", 1], "Allowed: a folder, or a list of folders"),
+        ("datasets.train.prefetch_mode", "gpu", "datasets.train.prefetch_mode: 'gpu' is not allowed. "),
+        ("val.metrics.psnr.test_y_channel", "no", "psnr.test_y_channel: 'no' is not allowed. Allowed: true, false"),
+        ("train.hooks", [{"type": "BestCheckpoint", "metrics": "psnr"}], "metrics: 'psnr' is not allowed."),
+        ("train.hooks", [{"type": "FlipRatio", "every": 1.5}], "every: 1.5 is not allowed. Allowed: iterations"),
+        ("logger.wandb", {"project": "x"}, "logger.wandb: BasicSR sends TensorBoard's log"),
+        ("path.pretrain_network_g", 1, "path.pretrain_network_g: 1 is not allowed. Allowed: text"),
+    ],
+)  # fmt: skip
+def test_values_of_a_wrong_kind_are_named(
+    fails: Callable[..., str], options: dict[str, Any], keys: str, value: Any, message: str
+) -> None:
+    assert message in fails(change(options, keys, value))
+
+
+def places(node: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Each key of nested options."""
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+        yield (*at, key)
+        yield from places(value, (*at, key))
+
+
+ODD: list[Any] = [None, 3, -1, 1.5, "x", [], {}, True, float("nan"), float("inf"), [None], {"a": 1}, {1: 2}, "", ["x"]]
+
+
+def test_any_value_at_any_place_is_allowed_or_named(options: dict[str, Any]) -> None:
+    options["path"]["strict_load_g"] = True
+    options["logger"]["wandb"] = {"project": None}
+    options["dist_params"] = {"backend": "gloo", "port": 1}
+    options["train"]["hooks"] = [
+        {"type": "FlipRatio", "every": 2},
+        {"type": "BestCheckpoint", "metrics": ["psnr"]},
+        {"type": "ApproximatorSchedule", "start": 4.0, "end": 1.0, "until": 3},
+    ]
+    refused = []
+    for i, (*sections, last) in enumerate(places(options)):
+        for odd in ODD[i % 4 :: 4]:
+            changed = copy.deepcopy(options)
+            node: Any = changed
+            for key in sections:
+                node = node[key]
+            node[last] = copy.deepcopy(odd)
+            try:
+                check_options(changed, "x.yml", is_train=True)
+            except LMBError as error:  # and no other
+                refused.append(str(error))
+    assert len(refused) > 200
+    assert all(message.startswith("x.yml: ") for message in refused)
+
+
+def test_a_key_without_a_value_is_not_given(run: Callable[..., int], options: dict[str, Any]) -> None:
+    for keys in ("train.ema_decay", "datasets.train.dataset_enlarge_ratio", "manual_seed", "val", "train.hooks"):
+        change(options, keys, None)
+    options["train"]["total_iter"] = 2
+    assert run(options) == 0
 
 
 def test_mistakes_in_an_evaluation_file(fails: Callable[..., str], evaluation_options: dict[str, Any]) -> None:

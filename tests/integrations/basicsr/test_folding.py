@@ -6,7 +6,7 @@ from torch import nn
 
 from lmb_quant.archs import LMBSRResNet
 from lmb_quant.integrations.basicsr.folding import folded
-from lmb_quant.integrations.basicsr.options import build
+from lmb_quant.integrations.basicsr.networks import build
 from lmb_quant.report import summary
 
 

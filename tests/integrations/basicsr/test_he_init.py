@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from lmb_quant import LMBError
-from lmb_quant.integrations.basicsr.options import build
+from lmb_quant.integrations.basicsr.networks import build
 
 ARCH = {"type": "SRVGGNetCompact", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 16, "num_conv": 16}
 

@@ -17,7 +17,7 @@ from helpers import run_command
 import lmb_quant as lmb
 from lmb_quant import LMBError
 from lmb_quant.integrations.basicsr.checkpoint import load_weights
-from lmb_quant.integrations.basicsr.options import build
+from lmb_quant.integrations.basicsr.networks import build
 from lmb_quant.integrations.basicsr.packing import pack_checkpoint
 
 NETWORK = {"type": "LMBSRResNet", "num_feat": 8, "num_block": 1, "upscale": 2}

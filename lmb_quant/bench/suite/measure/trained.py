@@ -11,7 +11,7 @@ from lmb_quant.bench.suite.store import Store
 from lmb_quant.errors import LMBError
 from lmb_quant.integrations.basicsr.checkpoint import load_weights
 from lmb_quant.integrations.basicsr.folding import folded
-from lmb_quant.integrations.basicsr.options import build
+from lmb_quant.integrations.basicsr.networks import build
 
 from .calibration import calibration_images
 from .hosts import HostForm, host_form

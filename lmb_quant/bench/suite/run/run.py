@@ -10,7 +10,7 @@ from lmb_quant.bench.suite.plan.cell import Cell
 from lmb_quant.bench.suite.report.columns import shown_columns
 from lmb_quant.bench.suite.report.rows import find
 from lmb_quant.bench.suite.store import Store
-from lmb_quant.integrations.basicsr.option_check import check_network
+from lmb_quant.integrations.basicsr.networks import check_network
 from lmb_quant.table import render
 
 from .job import Job, say

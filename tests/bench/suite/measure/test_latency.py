@@ -11,7 +11,7 @@ from lmb_quant.bench.suite.environment import machine_key
 from lmb_quant.bench.suite.measure import timing
 from lmb_quant.bench.suite.measure.latency import measure, to_measure
 from lmb_quant.bench.suite.plan.cell import lr_size
-from lmb_quant.integrations.basicsr.options import build
+from lmb_quant.integrations.basicsr.networks import build
 
 
 def finish(job):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Option files: finding them, reading them, overriding their values, building their networks."""
+"""Option files: finding them, reading them, overriding their values."""
 
 from __future__ import annotations
 
@@ -8,15 +8,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from lmb_quant.errors import LMBError, unknown_name
 from lmb_quant.strict_yaml import parse_mapping, parse_yaml
-
-from basicsr.archs import build_network
-
-from .archs import ARCHITECTURES
-from .rng import isolated_rng
 
 
 def shipped_options() -> dict[str, Path]:
@@ -90,65 +83,3 @@ def _key(node: Any, key: str, entry: str) -> Any:
         return int(key)
     allowed = node if isinstance(node, dict) else map(str, range(len(node))) if isinstance(node, list) else ()
     raise LMBError(f"--force_yml: {entry!r}: {unknown_name('section', key, allowed)}")
-
-
-def float_network(option_file: str) -> tuple[nn.Module, Any]:
-    """Builds the network of an option file without its recipe.
-
-    Args:
-        option_file: Path, or name of a shipped option file.
-
-    Returns:
-        The float network, and the recipe it would get (None for none).
-
-    Raises:
-        LMBError: If the file or its ``network_g`` is wrong.
-    """
-    from .option_check import check_network
-
-    path = find_option_file(option_file)
-    options = check_network(read_options(path), str(path))
-    if options["type"] not in [architecture.__name__ for architecture in ARCHITECTURES]:
-        return build_of(path, options), None
-    return build_of(path, {**options, "recipe": None}), options.get("recipe", "lmb")
-
-
-def built_network(option_file: str) -> tuple[nn.Module, int]:
-    """Builds the network of an option file.
-
-    Args:
-        option_file: Path, or name of a shipped option file.
-
-    Returns:
-        The network, and the channels of the image it reads.
-
-    Raises:
-        LMBError: If the file or its ``network_g`` is wrong.
-    """
-    from .option_check import check_network
-
-    path = find_option_file(option_file)
-    options = check_network(read_options(path), str(path))
-    return build_of(path, options), int(options.get("arch", options).get("num_in_ch", 3))
-
-
-def build_of(path: str | Path, network: dict[str, Any]) -> nn.Module:
-    """Builds ``network_g`` of an option file.
-
-    Raises:
-        LMBError: If it cannot be built; names the file.
-    """
-    try:
-        return build(network)
-    except LMBError as error:
-        raise LMBError(f"{path}: network_g: {error}") from None
-    except (TypeError, ValueError, AssertionError, NotImplementedError, KeyError) as error:
-        kind = network["type"]
-        raise LMBError(f"{path}: network_g: {kind} cannot be built with these arguments: {error!r}") from error
-
-
-def build(network: dict[str, Any]) -> nn.Module:
-    """Builds ``network_g``, without disturbing the random number generators."""
-    with isolated_rng():
-        net: nn.Module = build_network(network)
-    return net

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The section ``network_g``: checked, and built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from lmb_quant.errors import LMBError, unknown_name
+
+from basicsr.archs import build_network
+from basicsr.utils.registry import ARCH_REGISTRY
+
+from .archs import ARCHITECTURES, registered
+from .optim import check_keywords
+from .option_read import find_option_file, read_options
+from .rng import isolated_rng
+
+
+def check_network(opt: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """Checks the section ``network_g`` and returns it.
+
+    Raises:
+        LMBError: If it is missing, names no architecture, or the architecture has no such argument.
+    """
+    if not isinstance(opt.get("network_g"), Mapping):
+        raise LMBError(f"{place}: the section 'network_g' is missing.")
+    network = dict(opt["network_g"])
+    _check_architecture(network, f"{place}: network_g")
+    return network
+
+
+def _check_architecture(network: Mapping[str, Any], place: str) -> None:
+    kind = network.get("type")
+    architecture = registered(ARCH_REGISTRY, str(kind))
+    if architecture is None:
+        raise LMBError(f"{place}: {unknown_name('architecture', kind, ARCH_REGISTRY.keys())}")
+    check_keywords(f"{place}: {kind}", architecture, {key: value for key, value in network.items() if key != "type"})
+    if kind == "LMBBinarized":
+        if not isinstance(network["arch"], Mapping):
+            raise LMBError(f"{place}: arch: {network['arch']!r} is not allowed. Allowed: a mapping with 'type'.")
+        _check_architecture(network["arch"], f"{place}.arch")
+
+
+def float_network(option_file: str) -> tuple[nn.Module, Any]:
+    """Builds the network of an option file without its recipe.
+
+    Args:
+        option_file: Path, or name of a shipped option file.
+
+    Returns:
+        The float network, and the recipe it would get (None for none).
+
+    Raises:
+        LMBError: If the file or its ``network_g`` is wrong.
+    """
+    path = find_option_file(option_file)
+    options = check_network(read_options(path), str(path))
+    if options["type"] not in [architecture.__name__ for architecture in ARCHITECTURES]:
+        return build_of(path, options), None
+    return build_of(path, {**options, "recipe": None}), options.get("recipe", "lmb")
+
+
+def built_network(option_file: str) -> tuple[nn.Module, int]:
+    """Builds the network of an option file.
+
+    Args:
+        option_file: Path, or name of a shipped option file.
+
+    Returns:
+        The network, and the channels of the image it reads.
+
+    Raises:
+        LMBError: If the file or its ``network_g`` is wrong.
+    """
+    path = find_option_file(option_file)
+    options = check_network(read_options(path), str(path))
+    return build_of(path, options), int(options.get("arch", options).get("num_in_ch", 3))
+
+
+def build_of(path: str | Path, network: dict[str, Any]) -> nn.Module:
+    """Builds ``network_g`` of an option file.
+
+    Raises:
+        LMBError: If it cannot be built; names the file.
+    """
+    try:
+        return build(network)
+    except LMBError as error:
+        raise LMBError(f"{path}: network_g: {error}") from None
+    except (TypeError, ValueError, AssertionError, NotImplementedError, KeyError) as error:
+        kind = network["type"]
+        raise LMBError(f"{path}: network_g: {kind} cannot be built with these arguments: {error!r}") from error
+
+
+def build(network: dict[str, Any]) -> nn.Module:
+    """Builds ``network_g``, without disturbing the random number generators."""
+    with isolated_rng():
+        net: nn.Module = build_network(network)
+    return net
