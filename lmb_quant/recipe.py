@@ -14,7 +14,7 @@ from typing_extensions import Self
 
 from lmb_quant.errors import LMBError, RecipeError, unknown_name
 from lmb_quant.strict_data import validate
-from lmb_quant.strict_yaml import dump_yaml, parse_mapping
+from lmb_quant.strict_yaml import dump_yaml, find_text, parse_mapping
 
 TOKENS = ("@first", "@last", "@upsample", "@pointwise", "@grouped", "@strided")
 
@@ -201,20 +201,9 @@ class Recipe(BaseModel):
             return cls._build(dict(source), "recipe")
         if not isinstance(source, (str, Path)):
             raise RecipeError(f"recipe: {source!r} is not allowed. Allowed: a name, a path, YAML text or a mapping.")
-        text = str(source)
         if isinstance(source, str) and any(mark in source for mark in ("\n", ": ", "{")):
             return cls._parse(source, "recipe")
-        if isinstance(source, Path) or text.endswith((".yaml", ".yml")) or "/" in text:
-            path = Path(text).expanduser()
-            try:
-                content = path.read_text(encoding="utf-8")
-            except (OSError, ValueError) as error:
-                raise RecipeError(f"{path}: cannot read the recipe: {error}.") from None
-            return cls._parse(content, str(path))
-        shipped = dict(_shipped())
-        if text not in shipped:
-            raise RecipeError(f"{unknown_name('recipe', text, shipped)} A path must end in .yaml or .yml.")
-        return cls._parse(shipped[text], f"recipe {text!r}")
+        return cls._parse(*find_text(source, "recipe", dict(_shipped()), RecipeError))
 
     @classmethod
     def _parse(cls, text: str, place: str) -> Recipe:

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from lmb_quant.errors import LMBError
+from lmb_quant.errors import LMBError, unknown_name
 
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
 
@@ -53,6 +55,35 @@ def dump_yaml(data: Any, width: int = 80) -> str:
         width: Characters a line has, about.
     """
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=width)
+
+
+def find_text(
+    source: str | Path, what: str, shipped: Mapping[str, str], error: type[LMBError] = LMBError
+) -> tuple[str, str]:
+    """Finds YAML text: a file by its path, or what comes with the package by its name.
+
+    Args:
+        source: A path, which ends in .yaml or .yml or holds a slash, or a name.
+        what: What it is, for messages.
+        shipped: Texts by name.
+        error: What is raised.
+
+    Returns:
+        The text, and the place where it stands, for messages.
+
+    Raises:
+        LMBError: If there is neither, or the file cannot be read.
+    """
+    name = str(source)
+    if isinstance(source, Path) or name.endswith((".yaml", ".yml")) or "/" in name:
+        path = Path(name).expanduser()
+        try:
+            return path.read_text(encoding="utf-8"), str(path)
+        except (OSError, ValueError) as reason:
+            raise error(f"{path}: cannot read the {what}: {reason}.") from None
+    if name not in shipped:
+        raise error(f"{unknown_name(what, name, shipped)} A path must end in .yaml or .yml.")
+    return shipped[name], f"{what} {name!r}"
 
 
 def parse_mapping(text: str, place: str, what: str) -> dict[str, Any]:

@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from importlib.metadata import version
 from typing import Any
 
 from lmb_quant.errors import LMBError
@@ -14,7 +12,7 @@ from lmb_quant.integrations.basicsr.archs import upscale_argument
 from lmb_quant.recipe import Recipe
 
 from .cell import Cell
-from .code import binarizer_digests
+from .code import binarizer_digests, minor_version
 from .data import SuiteData
 from .methods import Method, resolve_methods
 from .schema import Network, Suite
@@ -96,7 +94,7 @@ def _cell(suite: Suite, data: SuiteData, label: str, network: Network, method: M
         train=data.train,
         test=data.test,
         validation=suite.data.validation or suite.data.test[0],
-        torch=_minor(version("torch")),
+        torch=minor_version("torch"),
         binarizers=code,
         host=host,
     )
@@ -117,8 +115,3 @@ def _network_g(arch: dict[str, Any], recipe: Recipe | None, upscale: int, place:
     if kind in _OWN_RECIPE:
         return {**full, "recipe": plain}
     return {"type": "LMBBinarized", "recipe": plain, "arch": full}
-
-
-def _minor(full: str) -> str:
-    found = re.match(r"\d+\.\d+", full)
-    return found.group() if found else full

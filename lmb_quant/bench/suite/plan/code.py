@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lmb_quant import binarizers
+from lmb_quant.machine import package_versions
 from lmb_quant.recipe import Recipe
 
 
@@ -31,6 +32,11 @@ def binarizer_digests(recipe: Recipe | None) -> dict[str, str]:
         for name in sorted(names)
         if name in table  # an unknown one is an error where the network is built
     }
+
+
+def minor_version(package: str) -> str:
+    """Major and minor version of a package, ``2.13``, or ``not installed``."""
+    return ".".join(package_versions([package])[package].split(".")[:2])
 
 
 def integration_digest(name: str) -> str:

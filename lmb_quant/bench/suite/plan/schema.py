@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 from lmb_quant.errors import LMBError, unknown_name
 from lmb_quant.recipe import ActivationOverride, UnitOverride, WeightOverride
 from lmb_quant.strict_data import validate
-from lmb_quant.strict_yaml import parse_mapping
+from lmb_quant.strict_yaml import find_text, parse_mapping
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
 _Count = Annotated[int, Field(ge=1)]
@@ -135,21 +135,7 @@ class Suite(BaseModel):
             LMBError: If there is no such suite or file, or its content is not a suite; names place, value and what is
                 allowed.
         """
-        text = str(source)
-        if isinstance(source, Path) or text.endswith((".yaml", ".yml")) or "/" in text:
-            path = Path(text).expanduser()
-            try:
-                content = path.read_text(encoding="utf-8")
-            except (OSError, ValueError) as error:
-                raise LMBError(f"{path}: cannot read the suite: {error}.") from None
-            return cls._parse(content, str(path))
-        shipped = dict(_shipped())
-        if text not in shipped:
-            raise LMBError(f"{unknown_name('suite', text, shipped)} A path must end in .yaml or .yml.")
-        return cls._parse(shipped[text], f"suite {text!r}")
-
-    @classmethod
-    def _parse(cls, text: str, place: str) -> Suite:
+        text, place = find_text(source, "suite", dict(_shipped()))
         suite = validate(cls, parse_mapping(text, place, "a suite"), place)
         suite._place = place
         for key in ("upscale", "seeds"):

@@ -6,9 +6,7 @@ from __future__ import annotations
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from lmb_quant.machine import package_versions
-
-from .code import integration_digest
+from .code import integration_digest, minor_version
 
 BF16, QAT = "bf16", "int8-qat"
 _STATIC = ("int8-pt2e", "int8-pt2e-ends-float")
@@ -45,14 +43,10 @@ def host_settings(scheme: str) -> HostSettings:
     """The settings of a scheme on this machine; int8 activations have 7 bits where the CPU has no VNNI."""
     if scheme == BF16:
         return HostSettings(scheme=scheme)
+    version = minor_version("torchao")
     if scheme in WEIGHT_BITS:
-        return HostSettings(scheme=scheme, torchao=_torchao(), code=integration_digest("torchao/weight_only.py"))
+        return HostSettings(scheme=scheme, torchao=version, code=integration_digest("torchao/weight_only.py"))
     bits = 8 if torch.cpu._is_vnni_supported() else 7
     calibration = (CALIBRATION_IMAGES, CALIBRATION_SIDE) if scheme in _STATIC else None
     code = integration_digest("torchao/int8.py")
-    return HostSettings(scheme=scheme, activation_bits=bits, calibration=calibration, torchao=_torchao(), code=code)
-
-
-def _torchao() -> str:
-    """Major and minor version, or ``not installed``."""
-    return ".".join(package_versions(["torchao"])["torchao"].split(".")[:2])
+    return HostSettings(scheme=scheme, activation_bits=bits, calibration=calibration, torchao=version, code=code)

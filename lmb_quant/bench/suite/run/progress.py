@@ -36,20 +36,22 @@ class RunProgress(Progress):
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         super().__init__(*columns, console=console, disable=not console.is_terminal, speed_estimate_period=120)
         self._trainings, self._total, self._store = list(trainings(cells).values()), total, store
-        self._ended = total - len(cells)
+        self._left = {cell.key: cell for cell in cells}
         self._bar = self.add_task("", total=sum(cell.steps for cell in self._trainings), completed=self._done())
 
     def tick(self) -> None:
         """Reads how far the cells are."""
         if not self.disable:
-            work = [cell.name for cell in self._trainings if self._store.is_locked(cell)]
-            label = f"{self._ended}/{self._total} cells; {', '.join(work) or 'none'} in work; steps"
+            left = trainings(list(self._left.values())).values()
+            work = [cell.name for cell in left if self._store.is_locked(cell)]
+            label = f"{self._total - len(self._left)}/{self._total} cells; {', '.join(work) or 'none'} in work; steps"
             self.update(self._bar, completed=self._done(), description=label)
 
     def ended(self, cell: Cell, text: str) -> None:
         """Counts a cell and prints one line."""
-        self._ended += 1
-        self.console.print(f"[{self._ended}/{self._total}] {cell.name}: {text}", soft_wrap=True, markup=False)
+        del self._left[cell.key]
+        done = f"[{self._total - len(self._left)}/{self._total}]"
+        self.console.print(f"{done} {cell.name}: {text}", soft_wrap=True, markup=False)
 
     def _done(self) -> int:
         """Steps that are done, as of a second ago."""
