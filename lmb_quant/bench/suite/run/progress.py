@@ -52,6 +52,7 @@ class RunProgress(Progress):
         del self._left[cell.key]
         done = f"[{self._total - len(self._left)}/{self._total}]"
         self.console.print(f"{done} {cell.name}: {text}", soft_wrap=True, markup=False)
+        self.tick()
 
     def _done(self) -> int:
         """Steps that are done, as of a second ago."""
