@@ -21,16 +21,25 @@ from .rng import isolated_rng
 
 
 def check_network(opt: Mapping[str, Any], place: str) -> dict[str, Any]:
-    """Checks the section ``network_g`` and returns it.
+    """Checks the section ``network_g`` and returns it, with ints in place of whole numbers written as floats.
 
     Raises:
         LMBError: If it is missing, names no architecture, or the architecture has no such argument.
     """
     if not isinstance(opt.get("network_g"), Mapping):
         raise LMBError(f"{place}: the section 'network_g' is missing.")
-    network = dict(opt["network_g"])
+    network: dict[str, Any] = _without_points(opt["network_g"])
     _check_architecture(network, f"{place}: network_g")
     return network
+
+
+def _without_points(value: Any) -> Any:
+    """Arguments in which 5e3, which YAML reads as a float and no network takes for a count, is an int."""
+    if isinstance(value, Mapping):
+        return {key: item if key == "recipe" else _without_points(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_points(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _check_architecture(network: Mapping[str, Any], place: str) -> None:

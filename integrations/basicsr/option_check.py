@@ -59,7 +59,7 @@ def _check(opt: dict[str, Any], place: str, *, is_train: bool) -> None:
     if isinstance(options, schema.TrainOptions):
         _check_train(options)
         opt["logger"].setdefault("use_tb_logger", False)
-    network = check_network(opt, place)
+    network = opt["network_g"] = check_network(opt, place)
     upscale = _upscale_of(network["arch"] if network["type"] == "LMBBinarized" else network)
     if upscale is not None and upscale != options.scale:
         raise LMBError(f"scale: {options.scale!r} is not network_g's upscale, {upscale!r}.")
@@ -81,7 +81,11 @@ def _adopt(opt: dict[str, Any], section: BaseModel) -> None:
                 del opt[key]
         elif isinstance(value, BaseModel):
             _adopt(opt[key], value)
-        elif not isinstance(value, dict):
+        elif isinstance(value, dict):
+            for name, inner in value.items():
+                if isinstance(inner, BaseModel):
+                    _adopt(opt[key][name], inner)
+        else:
             opt[key] = value
 
 

@@ -39,15 +39,15 @@ def _is_folders(value: Any) -> bool:
     return bool(folders) and all(isinstance(folder, str) for folder in folders)
 
 
-def _whole(least: int, most: int | None = None, *others: str) -> BeforeValidator:
+def _whole(least: int, *others: str, most: float = math.inf) -> BeforeValidator:
     """Makes an int of a whole number; also allows some words."""
-    limit = f"{least} or more" if most is None else f"{least} to {most}"
-    words = ", ".join((f"a whole number, {limit}", *others))
+    limit = [] if most == math.inf else [f"{most} at most"]
+    words = ", ".join((f"a whole number, {least} or more", *limit, *others))
 
     def whole(value: Any) -> Any:
         if isinstance(value, str) and value in others:
             return value
-        if not _is_number(value) or value != int(value) or value < least or (most is not None and value > most):
+        if not _is_number(value) or value != int(value) or not least <= value <= most:
             raise PydanticCustomError("not_allowed", "Allowed: {words}", {"words": words})
         return int(value)
 
@@ -83,9 +83,18 @@ class Named(_Section):
     type: _Text
 
 
+class Scheduler(Named):
+    """``train.scheduler``; the keys here are iterations."""
+
+    T_max: _Count | None = None
+    periods: list[_Count] | None = None
+    milestones: list[_Whole] | None = None
+
+
 class Metric(Named):
     """A metric of ``val.metrics``."""
 
+    crop_border: _Whole | None = None
     better: Literal["higher", "lower"] = "higher"
 
 
@@ -168,7 +177,7 @@ class Train(_Section):
 
     ema_decay: _Decay = 0
     optim_g: Named
-    scheduler: Named
+    scheduler: Scheduler
     total_iter: _Count
     warmup_iter: Annotated[int, _whole(-1)] = -1
     pixel_opt: Named | None = None
@@ -221,8 +230,8 @@ class Options(_Section):
     name: _Name
     model_type: _Text
     scale: _Count
-    num_gpu: Annotated[int | Literal["auto"], _whole(0, None, "auto")]
-    manual_seed: Annotated[int, _whole(0, 2**32 - 1)] | None = None
+    num_gpu: Annotated[int | Literal["auto"], _whole(0, "auto")]
+    manual_seed: Annotated[int, _whole(0, most=2**32 - 1)] | None = None
     find_unused_parameters: _Switch = False
     dist_params: DistParams | None = None
     datasets: dict[str, _Mapping]

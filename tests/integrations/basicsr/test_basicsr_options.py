@@ -109,7 +109,8 @@ def test_mistakes_are_named_before_anything_is_created(
 def test_whole_numbers_may_be_written_as_floats(run: Callable[..., int], options: dict[str, Any]) -> None:
     """5e3 is a float in YAML; a loader with 2.0 processes or a seed of 3.0 would end in a traceback."""
     whole = {
-        "scale": 2, "num_gpu": 0, "manual_seed": 3, "train.total_iter": 2, "train.warmup_iter": -1,
+        "scale": 2, "num_gpu": 0, "manual_seed": 3, "network_g.num_feat": 8, "val.metrics.psnr.crop_border": 2,
+        "train.total_iter": 2, "train.warmup_iter": -1,
         "datasets.train.gt_size": 24, "datasets.train.batch_size_per_gpu": 2, "datasets.train.num_worker_per_gpu": 0,
         "datasets.train.dataset_enlarge_ratio": 3, "val.val_freq": 2, "logger.print_freq": 1,
         "logger.save_checkpoint_freq": 2,
@@ -130,11 +131,11 @@ def test_whole_numbers_may_be_written_as_floats(run: Callable[..., int], options
     ("keys", "value", "message"),
     [
         ("logger.print_freq", 1.5, "logger.print_freq: 1.5 is not allowed. Allowed: a whole number, 1 or more"),
-        ("manual_seed", -1.0, "manual_seed: -1.0 is not allowed. Allowed: a whole number, 0 to 4294967295"),
+        ("manual_seed", -1.0, "manual_seed: -1.0 is not allowed. Allowed: a whole number, 0 or more, 4294967295"),
         ("num_gpu", "all", "num_gpu: 'all' is not allowed. Allowed: a whole number, 0 or more, auto"),
-        ("val.metrics.psnr.crop_border", 2.0, "crop_border: 2.0 is not allowed. Allowed: a whole number of pixels"),
-        ("network_g.num_block", 1.0, "network_g: num_block: 1.0 is not allowed"),
-        ("network_g", {"type": "LMBBinarized", "arch": {"type": "MSRResNet", "upscale": 2.0}}, "cannot be built"),
+        ("val.metrics.psnr.crop_border", 2.5, "crop_border: 2.5 is not allowed. Allowed: a whole number"),
+        ("network_g.num_block", 1.5, "network_g: num_block: 1.5 is not allowed"),
+        ("train.scheduler", {"type": "MultiStepLR", "milestones": [4, 5.5]}, "scheduler.milestones[1]: 5.5 is not"),
         ("train", 3, "train: 3 is not allowed. Allowed: a mapping"),
         ("datasets.val", [], "datasets.val: [] is not allowed. Allowed: a mapping"),
         ("train.optim_g", {"lr": 1.0}, "train.optim_g: the key 'type' is missing"),
