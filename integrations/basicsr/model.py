@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lmb_quant.errors import LMBError
+from lmb_quant.modules import binary_convs, ends_precision, set_precision
 
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
@@ -57,8 +58,20 @@ class LMBModel(SRModel):
         self._val_sets = sum(phase.split("_")[0] == "val" for phase in self.opt["datasets"])
         self._val_done = 0
         super().init_training_settings()
+        self._set_precision(self.opt["train"].get("precision", "auto"))
         for hook in self.hooks:
             hook.before_train(self)
+
+    def _set_precision(self, name: str) -> None:
+        """``train.precision``: float layers by autocast, binary ones by the engine or oneDNN; says what trains how."""
+        on_cpu = self.device.type == "cpu"
+        layers = set_precision(self.bare_net, name)
+        ends = ends_precision(name) if on_cpu or name != "auto" else "fp32"
+        self._ends_in_bf16 = ends == "bf16"
+        paths = Counter(conv.trains_by for conv in binary_convs(self.bare_net))
+        if paths:
+            ways = "; ".join(f"{count} by {path}" for path, count in paths.items())
+            get_root_logger().info(f"Precision {name}: float layers {ends}, gradients of binary ones {layers}: {ways}.")
 
     def setup_optimizers(self) -> None:
         """Makes ``train.optim_g``; with weight decay, biases, scales and shifts are left out of it."""
@@ -83,6 +96,8 @@ class LMBModel(SRModel):
             hook.before_iter(self, current_iter)
         self.optimizer_g.zero_grad()
         with ExitStack() as contexts:
+            if self._ends_in_bf16:
+                contexts.enter_context(torch.autocast(self.device.type, dtype=torch.bfloat16))
             for hook in self.hooks:
                 contexts.enter_context(hook.forward_context())
             output = self.net_g(self.lq)

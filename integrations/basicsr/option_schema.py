@@ -182,6 +182,7 @@ class Train(_Section):
     warmup_iter: Annotated[int, _whole(-1)] = -1
     pixel_opt: Named | None = None
     perceptual_opt: Named | None = None
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
     hooks: Any = None
 
 

@@ -24,7 +24,7 @@ from .memory import can_measure, peak_of_call
 from .report import to_json
 
 FLOAT, FP32, BF16 = "float", "fp32", "bf16"
-# glibc then gives large blocks back when they are freed, so that a peak is what a step holds and not how its heap broke up
+# glibc then gives large blocks back when they are freed: a peak is what a step holds, not how its heap broke up
 _RETURNED = {"MALLOC_MMAP_THRESHOLD_": "1000000"}
 
 

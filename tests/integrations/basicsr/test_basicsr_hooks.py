@@ -155,6 +155,39 @@ def test_mixed_precision_keeps_the_rest_in_float32(train: Callable[..., Any]) ->
     assert kinds == {torch.float32}
 
 
+@pytest.mark.parametrize(("precision", "ends"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_precision_covers_float_layers_and_binary_ones(
+    run: Callable[..., int],
+    options: dict[str, Any],
+    precision: str,
+    ends: torch.dtype,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[tuple[torch.dtype, bool]] = []
+    original = host.LMBModel.optimize_parameters
+
+    def watched(model: host.LMBModel, it: int) -> None:
+        net = model.bare_net
+        handle = net.tail[0].register_forward_hook(
+            lambda *args: seen.append((args[2].dtype, net.body[0].conv1.bf16_gradients))
+        )
+        original(model, it)
+        handle.remove()
+
+    monkeypatch.setattr(host.LMBModel, "optimize_parameters", watched)
+    options["train"] |= {"precision": precision, "total_iter": 2}
+    assert run({**options, "name": precision}) == 0
+    assert seen == [(ends, precision == "bf16")] * 2
+    (log,) = Path("experiments", precision).glob("train*.log")
+    said = f"Precision {precision}: float layers {precision}, gradients of binary ones {precision}: 2 by engine."
+    assert said in log.read_text()
+
+
+def test_precision_is_one_of_three(fails: Callable[..., str], options: dict[str, Any]) -> None:
+    options["train"]["precision"] = "half"
+    assert "train.precision: 'half' is not allowed. Input should be 'auto', 'bf16' or 'fp32'" in fails(options)
+
+
 def test_channels_last(train: Callable[..., Any]) -> None:
     def watch(model: host.LMBModel, it: int) -> None:
         assert model.lq.is_contiguous(memory_format=torch.channels_last)
