@@ -18,11 +18,13 @@ from torch import Tensor, nn
 from lmb_quant.errors import LMBError
 from lmb_quant.files import check_writable, write_atomically
 from lmb_quant.modules import binary_convs, packed_convs
+from lmb_quant.ops.binary_conv2d.spec import ACTS, TENSORS, LayerArguments
 from lmb_quant.ops.local_mean.reference import TIE_MARGIN
 from lmb_quant.wrappers import unwrapped
 
 _OPSET = 20
 _INT64_MAX = 2**63 - 1
+_OTHER_SHAPES = ("weight_packed", "pixel_factor")  # all other tensors hold one value a channel
 
 
 def export_onnx(model: nn.Module, path: str | Path, input_size: tuple[int, int, int, int] = (1, 3, 64, 64)) -> None:
@@ -133,60 +135,32 @@ def _trace_size(model: nn.Module, input_size: Sequence[int]) -> tuple[int, ...]:
     return traced
 
 
-def _binary_conv2d(
-    x: Any,
-    weight_packed: Any,
-    weight_scale: Any,
-    bias: Any,
-    shift: Any,
-    gain: Any,
-    slope: Any,
-    gamma: Any,
-    zeta: Any,
-    pixel_factor: Any,
-    kernel_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-    threshold: str,
-    window: int,
-    act: str,
-    act_on: str,
-    skip: bool,
-) -> Any:
+def _binary_conv2d(x: Any, *arguments: Any) -> Any:
     """ops/binary_conv2d/reference.py, in ONNX's operators."""
     from onnxscript import opset20 as op
 
     def per_channel(values: Any) -> Any:
-        return op.Reshape(values, _ints(1, -1, 1, 1))
+        return None if values is None else op.Reshape(values, _ints(1, -1, 1, 1))
 
+    given = LayerArguments(*arguments)
     inputs = int(x.shape[1])
-    shift, gain = (None if values is None else per_channel(values) for values in (shift, gain))
-    signs = _pm1(op, _input_bits(op, x, threshold, window, shift, gain))
-    weight = _pm1(op, _unpacked(op, weight_packed, inputs // groups, kernel_size))
+    vectors = {name: per_channel(getattr(given, name)) for name in TENSORS if name not in _OTHER_SHAPES}
+    a = given._replace(**vectors)
+    signs = _pm1(op, _input_bits(op, x, a))
+    weight = _pm1(op, _unpacked(op, a.weight_packed, inputs // a.groups, a.kernel_size))
     y = op.Conv(
-        signs, weight, group=groups, strides=list(stride), pads=list(padding), dilations=list(dilation),
-        kernel_shape=list(kernel_size),
+        signs, weight, group=a.groups, strides=list(a.stride), pads=list(a.padding), dilations=list(a.dilation),
+        kernel_shape=list(a.kernel_size),
     )  # fmt: skip
-    y = op.Mul(y, per_channel(weight_scale))
-    if pixel_factor is not None:
-        y = op.Mul(y, _factor_of_pixels(op, x, pixel_factor, inputs))
-    if bias is not None:
-        y = op.Add(y, per_channel(bias))
-    if skip and act_on == "sum":
-        y = op.Add(y, x)
-    if act == "relu":
-        y = op.Relu(y)
-    if act == "hardtanh":
-        y = op.Clip(y, _float(-1), _float(1))
-    if act == "prelu":
-        y = op.Where(op.Greater(y, _float(0)), y, op.Mul(y, per_channel(slope)))
-    if act == "rprelu":
-        moved = op.Sub(y, per_channel(gamma))
-        positive = op.Greater(y, per_channel(gamma))
-        y = op.Add(op.Where(positive, moved, op.Mul(per_channel(slope), moved)), per_channel(zeta))
-    return op.Add(y, x) if skip and act_on == "branch" else y
+    y = op.Mul(y, a.weight_scale)
+    if a.pixel_factor is not None:
+        y = op.Mul(y, _factor_of_pixels(op, x, a.pixel_factor, inputs))
+    if a.bias is not None:
+        y = op.Add(y, a.bias)
+    if a.skip and a.act_on == "sum":
+        return ACTS[a.act].onnx(op, op.Add(y, x), a)
+    y = ACTS[a.act].onnx(op, y, a)
+    return op.Add(y, x) if a.skip else y
 
 
 def _factor_of_pixels(op: Any, x: Any, pixel_factor: Any, inputs: int) -> Any:
@@ -206,18 +180,18 @@ def _unpacked(op: Any, packed: Any, inputs: int, kernel_size: Sequence[int]) -> 
     return op.Transpose(op.Slice(bits, _ints(0), _ints(inputs), _ints(3)), perm=[0, 3, 1, 2])
 
 
-def _input_bits(op: Any, x: Any, threshold: str, window: int, shift: Any, gain: Any) -> Any:
-    value = x if shift is None else op.Sub(x, shift)
-    if threshold in ("none", "channel"):
+def _input_bits(op: Any, x: Any, a: LayerArguments) -> Any:
+    value = x if a.shift is None else op.Sub(x, a.shift)
+    if a.threshold in ("none", "channel"):
         return op.GreaterOrEqual(value, _float(0))
-    if threshold == "local":
+    if a.threshold == "local":
         frame = op.Concat(_ints(1, 1), op.Shape(x, start=2), axis=0)
-        total, count = _window_sum(op, x, window), _window_sum(op, op.Expand(_float(1), frame), window)
+        total, count = _window_sum(op, x, a.window), _window_sum(op, op.Expand(_float(1), frame), a.window)
     else:
         mean = op.ReduceMean(op.Cast(x, to=11), _ints(2, 3), keepdims=1)  # 11: double
         total, count = op.Cast(mean, to=1), _float(1)
-    if gain is not None:
-        total = op.Mul(total, gain)
+    if a.gain is not None:
+        total = op.Mul(total, a.gain)
     scaled = op.Mul(count, value)
     margin = op.Mul(op.Add(op.Abs(scaled), op.Abs(total)), _float(-TIE_MARGIN))
     return op.GreaterOrEqual(op.Sub(scaled, total), margin)

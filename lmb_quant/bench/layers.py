@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from lmb_quant.modules import BinaryConv2d, LayerConfig, PackedBinaryConv2d
 from lmb_quant.modules.activation import RPReLU
-from lmb_quant.ops.binary_conv2d import reference
+from lmb_quant.ops.binary_conv2d import reference, spec
 
 from .compiled import compiled
 from .measure import Competitor
@@ -103,8 +103,9 @@ def packed_forms(layer: BinaryConv2d, x: Tensor, threads: int) -> Iterator[tuple
     """Yields the packed forms, compared with the operator's definition, its values in float64."""
     packed = PackedBinaryConv2d.from_binary(layer)
     a = packed._arguments()
-    doubles: Any = {name: t.double() for name in a._fields[1:7] if (t := getattr(a, name)) is not None}
-    expected = reference.binary_conv2d(x, *a._replace(**doubles))
+    floats = [name for name in spec.TENSORS if name != "weight_packed"]
+    doubles: Any = {name: t.double() for name in floats if (t := getattr(a, name)) is not None}
+    expected = reference.binary_conv2d(x, a._replace(**doubles))
     in_place: Callable[[Tensor], Tensor] = lambda x: packed(x, overwrite=True)  # noqa: E731
     for name, run in ((PACKED_IN_PLACE, in_place), (PACKED, packed)):
         yield name, _form(run, x, expected, threads, 100)  # a single wrong bit would show

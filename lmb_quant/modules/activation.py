@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmb_quant.errors import LMBError, unknown_name
+from lmb_quant.ops.binary_conv2d.spec import ACTS
 
 
 class RPReLU(nn.Module):
@@ -34,6 +35,10 @@ class RPReLU(nn.Module):
         """Maps ``(N, C, H, W)`` to the same shape and dtype."""
         gamma, beta, zeta = (p.to(x.dtype) for p in (self.gamma, self.beta, self.zeta))
         return F.prelu(x - gamma.view(1, -1, 1, 1), beta) + zeta.view(1, -1, 1, 1)
+
+    def packed_act(self) -> tuple[str, dict[str, Tensor]]:
+        """Its name and values in the packed form, :data:`lmb_quant.ops.binary_conv2d.spec.ACTS`."""
+        return "rprelu", {"slope": self.beta, "gamma": self.gamma, "zeta": self.zeta}
 
 
 class Maxout(nn.Module):
@@ -62,35 +67,11 @@ class Maxout(nn.Module):
 ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
     "none": lambda channels: nn.Identity(),
     "identity": lambda channels: nn.LeakyReLU(1.0),  # y = x, yet the unit's own act: the network adds no other
-    "hardtanh": lambda channels: nn.Hardtanh(),
     "leaky_relu": lambda channels: nn.LeakyReLU(0.1),
     "maxout": Maxout,
-    "prelu": nn.PReLU,
     "rprelu": RPReLU,
+    **{name: act.make for name, act in ACTS.items() if act.make is not None},
 }
-
-
-def act_parameters(act: nn.Module) -> tuple[str, dict[str, Tensor]]:
-    """The packed word of an activation function, and its live parameters: ``slope``, ``gamma``, ``zeta``.
-
-    Raises:
-        LMBError: If it has no packed form.
-    """
-    if isinstance(act, nn.Identity):
-        return "none", {}
-    if isinstance(act, nn.ReLU):
-        return "relu", {}
-    if type(act) is nn.Hardtanh and (act.min_val, act.max_val) == (-1, 1):  # not ReLU6, which is one of 0 to 6
-        return "hardtanh", {}
-    if isinstance(act, nn.LeakyReLU):
-        return "prelu", {"slope": torch.tensor([act.negative_slope])}
-    if isinstance(act, nn.PReLU):
-        return "prelu", {"slope": act.weight}
-    if isinstance(act, RPReLU):
-        return "rprelu", {"slope": act.beta, "gamma": act.gamma, "zeta": act.zeta}
-    raise LMBError(
-        f"act: {type(act).__name__} has no packed form. Allowed: ReLU, LeakyReLU, PReLU, RPReLU, Hardtanh of -1 to 1."
-    )
 
 
 def make_act(name: str, channels: int) -> nn.Module:

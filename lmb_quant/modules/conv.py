@@ -21,13 +21,13 @@ from lmb_quant.binarizers import (
 )
 from lmb_quant.errors import LMBError, unknown_name
 from lmb_quant.ops import check_weight_scale, weight_scale
+from lmb_quant.ops.binary_conv2d.spec import ACT_ON
 
 from . import engine_path
 from .activation import make_act
 from .norm import make_norm
 
 NONE = "none"
-ACT_ON = ("branch", "sum")
 
 
 @dataclass(frozen=True, kw_only=True)

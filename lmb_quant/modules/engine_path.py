@@ -18,9 +18,8 @@ from torch.nn.modules import module as torch_module
 from lmb_quant.errors import LMBError
 from lmb_quant.ops import weight_scale
 from lmb_quant.ops._library import find
+from lmb_quant.ops.binary_conv2d.spec import packed_act
 from lmb_quant.ops.binary_unit import Unit, binary_unit
-
-from .activation import act_parameters
 
 if TYPE_CHECKING:
     from .conv import BinaryConv2d
@@ -117,7 +116,7 @@ def padding_of(conv: nn.Conv2d) -> tuple[int, int, int, int]:
 def _act_of(conv: BinaryConv2d) -> tuple[str | None, dict[str, Tensor]]:
     """Word and parameters of the activation function; None where norm, function and skip follow in plain PyTorch."""
     try:
-        act, values = act_parameters(conv.act)
+        act, values = packed_act(conv.act)
     except LMBError:
         return None, {}
     return (act, values) if act in ACTS and isinstance(conv.norm, nn.Identity) else (None, {})

@@ -14,19 +14,26 @@ from typing_extensions import Self
 
 from lmb_quant.errors import LMBError, unknown_name
 from lmb_quant.ops import LayerArguments, binary_conv2d, weight_scale
-from lmb_quant.ops.binary_conv2d import ACT_ON, ACTS, binary_conv2d_, forget, kernel_of
+from lmb_quant.ops.binary_conv2d import binary_conv2d_, forget, kernel_of
 from lmb_quant.ops.binary_conv2d.reference import pack_bits
+from lmb_quant.ops.binary_conv2d.spec import (
+    ACT_ON,
+    ACTS,
+    MAX_CHANNELS,
+    MAX_KERNEL,
+    MAX_PADDING,
+    MAX_STEP,
+    SCALARS,
+    TENSORS,
+    is_given,
+    packed_act,
+)
 from lmb_quant.ops.threshold import check_threshold
 
-from .activation import act_parameters
 from .conv import BinaryConv2d
 from .engine_path import padding_of
 
-_BUFFERS = (
-    "weight_packed", "weight_scale", "bias", "threshold_shift", "threshold_gain", "act_slope", "act_gamma", "act_zeta",
-    "pixel_factor",
-)  # fmt: skip
-_MAX_CHANNELS, _MAX_KERNEL, _MAX_STEP, _MAX_PADDING = 1 << 16, 31, 1 << 10, 1 << 14  # the engine's limits
+_BUFFERS = tuple(tensor.buffer for tensor in TENSORS.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,16 +68,16 @@ class PackedConfig:
     pixel_factor: bool = False
 
     def __post_init__(self) -> None:
-        self._check("in_channels", (self.in_channels,), 1, 1, _MAX_CHANNELS)
-        self._check("out_channels", (self.out_channels,), 1, 1, _MAX_CHANNELS)
-        self._check("kernel_size", self.kernel_size, 2, 1, _MAX_KERNEL)
-        self._check("stride", self.stride, 2, 1, _MAX_STEP)
-        self._check("padding", self.padding, 4, 0, _MAX_PADDING)
-        self._check("dilation", self.dilation, 2, 1, _MAX_STEP)
-        self._check("groups", (self.groups,), 1, 1, _MAX_CHANNELS)
+        self._check("in_channels", (self.in_channels,), 1, 1, MAX_CHANNELS)
+        self._check("out_channels", (self.out_channels,), 1, 1, MAX_CHANNELS)
+        self._check("kernel_size", self.kernel_size, 2, 1, MAX_KERNEL)
+        self._check("stride", self.stride, 2, 1, MAX_STEP)
+        self._check("padding", self.padding, 4, 0, MAX_PADDING)
+        self._check("dilation", self.dilation, 2, 1, MAX_STEP)
+        self._check("groups", (self.groups,), 1, 1, MAX_CHANNELS)
         if self.in_channels % self.groups or self.out_channels % self.groups:
             raise LMBError(f"groups: {self.groups!r} is not allowed. Allowed: a divisor of both channel counts.")
-        for name in ("shift", "gain", "bias", "skip", "pixel_factor"):
+        for name in (*(name for name, tensor in TENSORS.items() if tensor.given == "flag"), "skip"):
             if not isinstance(getattr(self, name), bool):
                 raise LMBError(f"{name}: {getattr(self, name)!r} is not allowed. Allowed: true or false.")
         check_threshold(self.threshold, self.window, self.shift, self.gain)
@@ -78,7 +85,7 @@ class PackedConfig:
             raise LMBError(unknown_name("packed act", self.act, ACTS))
         if self.act_on not in ACT_ON:
             raise LMBError(unknown_name("act_on", self.act_on, ACT_ON))
-        counts = {"prelu": (1, self.out_channels), "rprelu": (self.out_channels,)}.get(self.act, (0,))
+        counts = ACTS[self.act].slope_counts(self.out_channels)
         if type(self.slopes) is not int or self.slopes not in counts:
             raise LMBError(f"slopes: {self.slopes!r} is not allowed for act {self.act!r}. Allowed: {counts}.")
         if self.pixel_factor and not self._keeps_size:
@@ -94,16 +101,11 @@ class PackedConfig:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Buffer name -> shape; ``weight_packed`` is uint8, all others float32."""
         taps = math.prod(self.kernel_size) * math.ceil(self.in_channels // self.groups / 8)
-        outputs = (self.out_channels,)
+        others = {"weight_packed": (self.out_channels, taps), "slope": (self.slopes,)}
         return {
-            "weight_packed": (self.out_channels, taps),
-            "weight_scale": outputs,
-            **({"bias": outputs} if self.bias else {}),
-            **({"threshold_shift": (self.in_channels,)} if self.shift else {}),
-            **({"threshold_gain": (self.in_channels,)} if self.gain else {}),
-            **({"act_slope": (self.slopes,)} if self.slopes else {}),
-            **({"act_gamma": outputs, "act_zeta": outputs} if self.act == "rprelu" else {}),
-            **({"pixel_factor": (self.in_channels + 1,)} if self.pixel_factor else {}),
+            tensor.buffer: others.get(name, (tensor.length(self.in_channels, self.out_channels),))
+            for name, tensor in TENSORS.items()
+            if is_given(name, self, self.act)
         }
 
     @property
@@ -148,14 +150,6 @@ class PackedBinaryConv2d(nn.Module):
     """
 
     weight_packed: Tensor
-    weight_scale: Tensor
-    bias: Tensor | None
-    threshold_shift: Tensor | None
-    threshold_gain: Tensor | None
-    act_slope: Tensor | None
-    act_gamma: Tensor | None
-    act_zeta: Tensor | None
-    pixel_factor: Tensor | None
 
     def __init__(self, config: PackedConfig, *, device: torch.device | str | None = None) -> None:
         super().__init__()
@@ -184,8 +178,7 @@ class PackedBinaryConv2d(nn.Module):
             raise LMBError(f"weight binarizer {conv.config.weight!r} has no packed form: its values are not -1 and +1.")
         factor = _pixel_factor(conv)
         scale, bias = _folded(conv)
-        act, parameters = act_parameters(conv.act)
-        values = {f"act_{name}": value for name, value in parameters.items()}
+        act, values = packed_act(conv.act)
         new = cls(
             PackedConfig(
                 **geometry_of(conv),
@@ -196,18 +189,18 @@ class PackedBinaryConv2d(nn.Module):
                 bias=bias is not None,
                 act=act,
                 act_on=conv.config.act_on,
-                slopes=values["act_slope"].numel() if values else 0,
+                slopes=values["slope"].numel() if "slope" in values else 0,
                 skip=conv.config.skip,
                 pixel_factor=factor is not None,
             ),
             device=conv.weight.device,
         )
         new.weight_packed.copy_(pack_bits(conv.binarize_weight(conv.weight) > 0))
-        thresholds = {"threshold_shift": threshold.shift, "threshold_gain": threshold.gain}
+        thresholds = {"shift": threshold.shift, "gain": threshold.gain}
         given = {"weight_scale": scale, "bias": bias, "pixel_factor": factor, **thresholds, **values}
         for name, value in given.items():
             if value is not None:
-                new.get_buffer(name).copy_(value)
+                new.get_buffer(TENSORS[name].buffer).copy_(value)
         return new.train(conv.training)
 
     @property
@@ -232,11 +225,7 @@ class PackedBinaryConv2d(nn.Module):
 
     def _arguments(self) -> LayerArguments:
         c = self.config
-        return LayerArguments(
-            self.weight_packed, self.weight_scale, self.bias, self.threshold_shift, self.threshold_gain,
-            self.act_slope, self.act_gamma, self.act_zeta, self.pixel_factor, c.kernel_size, c.stride, c.padding,
-            c.dilation, c.groups, c.threshold, c.window, c.act, c.act_on, c.skip,
-        )  # fmt: skip
+        return LayerArguments(*(getattr(self, name) for name in _BUFFERS), *(getattr(c, name) for name in SCALARS))
 
     def forward(self, input: Tensor, overwrite: bool = False) -> Tensor:
         """Maps ``(N, I, H, W)`` to ``(N, O, H', W')``, channels-last, dtype of the input; also unbatched.

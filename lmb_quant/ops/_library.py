@@ -15,30 +15,7 @@ from lmb_quant.errors import LMBError, unknown_name
 ABI_VERSION = 5
 MODES = ("on", "off", "require")
 _NAMES = ("liblmb_quant_kernels.so", "liblmb_quant_kernels.dylib")
-_Pointer, _Int, _Long = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
-
-
-class LayerDescription(ctypes.Structure):
-    """``lmbq_layer_desc``, field by field."""
-
-    _fields_ = [
-        ("struct_size", ctypes.c_uint32),
-        *(
-            (name, _Int)
-            for name in (
-                "isa", "in_channels", "out_channels", "groups", "kernel_h", "kernel_w", "stride_h", "stride_w",
-                "dilation_h", "dilation_w", "pad_top", "pad_left", "pad_bottom", "pad_right", "threshold", "window",
-                "act", "slope_count", "act_on",
-            )
-        ),
-        ("weight_bytes", ctypes.c_uint64),
-        *(
-            (name, _Pointer)
-            for name in (
-                "weight", "scale", "bias", "thresholds", "gain", "slope", "gamma", "zeta", "pixel_factor",
-            )
-        ),
-    ]  # fmt: skip
+_Pointer, _Long = ctypes.c_void_p, ctypes.c_int64
 
 
 class Library:

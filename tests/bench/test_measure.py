@@ -48,10 +48,10 @@ def test_sqnr_is_in_decibels():
 def test_a_packed_layer_with_one_wrong_bit_is_not_timed(monkeypatch):
     right = layers.reference.binary_conv2d
 
-    def wrong(x, weight_packed, *rest):
-        weight_packed = weight_packed.clone()
+    def wrong(x, arguments):
+        weight_packed = arguments.weight_packed.clone()
         weight_packed[0, 0] ^= 1
-        return right(x, weight_packed, *rest)
+        return right(x, arguments._replace(weight_packed=weight_packed))
 
     monkeypatch.setattr(layers.reference, "binary_conv2d", wrong)
     with pytest.raises(LMBError, match="8 channels: packed, in place: its output is wrong"):

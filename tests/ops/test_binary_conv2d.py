@@ -14,9 +14,9 @@ from torch import nn
 from lmb_quant import LMBError
 from lmb_quant.modules import BinaryConv2d, PackedBinaryConv2d
 from lmb_quant.ops import LayerArguments, active_kernel, binary_conv2d
-from lmb_quant.ops.binary_conv2d import binary_conv2d_, forget, reference
+from lmb_quant.ops.binary_conv2d import binary_conv2d_, forget, reference, spec
 
-ACT_PARTS = {"none": (), "relu": (), "hardtanh": (), "prelu": ("slope",), "rprelu": ("slope", "gamma", "zeta")}
+ACT_PARTS = {name: act.tensors for name, act in spec.ACTS.items()}
 
 
 def layer(
@@ -87,7 +87,7 @@ def test_engine_equals_the_reference(data):
         draw("noise", "sparse", "flat", "ramp")
     ]
     y = binary_conv2d(x, a)
-    expected = reference.binary_conv2d(x, *a)
+    expected = reference.binary_conv2d(x, a)
     torch.testing.assert_close(y, expected, rtol=0, atol=0 * float(expected.abs().max()))
     if same:
         place = x.contiguous(memory_format=torch.channels_last).clone()
@@ -101,7 +101,7 @@ def test_engine_equals_the_reference_at_the_edges_of_float(threshold, value):
     x = torch.randn(1, 8, 6, 7)
     x[0, :, 2, 3] = value
     a = layer(threshold=threshold, act="none", factor=True)
-    torch.testing.assert_close(binary_conv2d(x, a), reference.binary_conv2d(x, *a), rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(binary_conv2d(x, a), reference.binary_conv2d(x, a), rtol=0, atol=0, equal_nan=True)
 
 
 FORMS = {"none": ("sign", {}), "channel": ("rsign", {}), "local": ("local_mean", {}),
@@ -160,12 +160,12 @@ class Holder(nn.Module):
     def __init__(self, arguments):
         super().__init__()
         self.rest = arguments.scalars
-        for name, value in zip(LayerArguments._fields[: -len(self.rest)], arguments.tensors, strict=True):
+        for name, value in zip(spec.TENSORS, arguments.tensors, strict=True):
             if value is not None:
                 self.register_buffer(name, value)
 
     def forward(self, x):
-        tensors = [getattr(self, name, None) for name in LayerArguments._fields[: -len(self.rest)]]
+        tensors = [getattr(self, name, None) for name in spec.TENSORS]
         return torch.ops.lmb_quant.binary_conv2d(x, *tensors, *self.rest) * 2
 
 
@@ -174,7 +174,7 @@ def test_other_float_types_are_computed_in_float32_and_keep_their_type(dtype):
     x, a = torch.randn(1, 8, 6, 7).to(dtype), layer()
     y = binary_conv2d(x, a)
     assert y.dtype == dtype
-    assert torch.equal(y, reference.binary_conv2d(x.float(), *a).to(dtype))
+    assert torch.equal(y, reference.binary_conv2d(x.float(), a).to(dtype))
 
 
 def test_any_layout_of_the_input_gives_the_same_channels_last_output():
@@ -214,12 +214,12 @@ def test_a_changed_or_replaced_parameter_is_noticed():
     x, a = torch.randn(1, 8, 6, 7), layer(act="none")
     y = binary_conv2d(x, a)
     a.bias.add_(1)
-    assert torch.equal(binary_conv2d(x, a), reference.binary_conv2d(x, *a))
+    assert torch.equal(binary_conv2d(x, a), reference.binary_conv2d(x, a))
     assert not torch.equal(binary_conv2d(x, a), y)
     other = a._replace(weight_scale=a.weight_scale * 2)
-    assert torch.equal(binary_conv2d(x, other), reference.binary_conv2d(x, *other))
+    assert torch.equal(binary_conv2d(x, other), reference.binary_conv2d(x, other))
     a.weight_packed.bitwise_not_()
-    assert torch.equal(binary_conv2d(x, a), reference.binary_conv2d(x, *a))
+    assert torch.equal(binary_conv2d(x, a), reference.binary_conv2d(x, a))
 
 
 def test_tensors_made_in_inference_mode_run_and_can_be_forgotten():
@@ -228,7 +228,7 @@ def test_tensors_made_in_inference_mode_run_and_can_be_forgotten():
         y = binary_conv2d(x, a)
         a.bias.add_(1)
         forget(a.weight_packed)
-        assert torch.equal(binary_conv2d(x, a), reference.binary_conv2d(x, *a))
+        assert torch.equal(binary_conv2d(x, a), reference.binary_conv2d(x, a))
         assert not torch.equal(binary_conv2d(x, a), y)
 
 

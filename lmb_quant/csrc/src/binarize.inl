@@ -1,6 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Threshold and pack one row, for a float vector V (V::lanes is 8 or 16). The order of the additions is part of the
-// definition: columns top to bottom, then left to right. Included inside an anonymous namespace.
+// Threshold and pack one row. The order of the additions is part of the definition: columns top to bottom, then left to
+// right. Included inside an anonymous namespace. The float vector V fulfils:
+//
+//   V::lanes                          8 or 16
+//   V::zero(), V::set1(x)             the same number in all lanes
+//   V::load(p), v.store(p)            lanes floats, at any address
+//   V::load_part(p, n)                the first n < lanes only, the rest is 0
+//   add(a, b), sub(a, b), mul(a, b)   each rounds once
+//   abs(a)
+//   ge(a, b)                          bit i is 1 where a[i] >= b[i]; 0 for NaN
 
 template <class V>
 inline void put_mask(uint8_t* p, unsigned m) {

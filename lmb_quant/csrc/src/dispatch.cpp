@@ -9,8 +9,6 @@
 namespace lmbq {
 namespace {
 
-constexpr const char* kNames[] = {"auto", "portable", "avx2", "avx512", "neon"};
-
 #if defined(LMBQ_X86)
 bool has_avx2() {
     __builtin_cpu_init();
@@ -27,46 +25,77 @@ bool has_avx512() {
 #endif
 }
 #endif
+bool always() { return true; }
 
-}  // namespace
+struct Row {
+    int id;  // lmbq_isa
+    const char* name;
+    const Isa* isa;  // null where it is not built in
+    bool (*runs_here)();
+    bool automatic;  // whether AUTO may choose it
+};
 
-const char* isa_name(int id) { return id >= LMBQ_ISA_AUTO && id <= LMBQ_ISA_NEON ? kNames[id] : nullptr; }
-
-const Isa* find_isa(int id) {
-    switch (id) {
-        case LMBQ_ISA_PORTABLE: return &isa_portable;
 #if defined(LMBQ_X86)
-        case LMBQ_ISA_AVX2: return has_avx2() ? &isa_avx2 : nullptr;
-        case LMBQ_ISA_AVX512: return has_avx512() ? &isa_avx512 : nullptr;
+#define LMBQ_ON_X86(isa, test) &(isa), test
+#else
+#define LMBQ_ON_X86(isa, test) nullptr, always
 #endif
 #if defined(LMBQ_ARM)
-        case LMBQ_ISA_NEON: return &isa_neon;
+#define LMBQ_ON_ARM(isa, test) &(isa), test
+#else
+#define LMBQ_ON_ARM(isa, test) nullptr, always
 #endif
-    }
+#if defined(LMBQ_EMULATE_AVX512)
+constexpr bool kAvx512IsReal = false;
+#else
+constexpr bool kAvx512IsReal = true;
+#endif
+
+// Every instruction set, the best first.
+const Row kIsas[] = {
+    {LMBQ_ISA_AVX512, "avx512", LMBQ_ON_X86(isa_avx512, has_avx512), kAvx512IsReal},
+    {LMBQ_ISA_AVX2, "avx2", LMBQ_ON_X86(isa_avx2, has_avx2), true},
+    {LMBQ_ISA_NEON, "neon", LMBQ_ON_ARM(isa_neon, always), true},
+    {LMBQ_ISA_PORTABLE, "portable", &isa_portable, always, true},
+};
+
+const Row* row_of(int id) {
+    for (const Row& row : kIsas)
+        if (row.id == id) return &row;
     return nullptr;
 }
 
-int select_isa(int id) {
-    if (id == LMBQ_ISA_AUTO) {
-        const char* env = std::getenv("LMB_QUANT_ISA");
-        if (env && *env && std::strcmp(env, "auto") != 0) {
-            for (id = LMBQ_ISA_PORTABLE; isa_name(id) && std::strcmp(env, isa_name(id)) != 0;) id++;
-            if (!isa_name(id))
-                throw Error(LMBQ_UNSUPPORTED, std::string("LMB_QUANT_ISA=") + env +
-                                                  ": unknown; one of avx512, avx2, neon, portable");
-        } else {
-#if defined(LMBQ_EMULATE_AVX512)
-            for (int i : {LMBQ_ISA_NEON, LMBQ_ISA_AVX2, LMBQ_ISA_PORTABLE})
-#else
-            for (int i : {LMBQ_ISA_AVX512, LMBQ_ISA_NEON, LMBQ_ISA_AVX2, LMBQ_ISA_PORTABLE})
-#endif
-                if (find_isa(i)) return i;
-        }
+bool usable(const Row& row) { return row.isa && row.runs_here(); }
+
+// The one that LMB_QUANT_ISA names, or the best of this machine.
+const Row& chosen() {
+    const char* env = std::getenv("LMB_QUANT_ISA");
+    const bool named = env && *env && std::strcmp(env, "auto") != 0;
+    std::string names;
+    for (const Row& row : kIsas) {
+        if (named ? std::strcmp(env, row.name) == 0 : row.automatic && usable(row)) return row;
+        names += (names.empty() ? "" : ", ") + std::string(row.name);
     }
-    const char* name = isa_name(id);
-    if (!name) throw Error(LMBQ_UNSUPPORTED, "unknown instruction set number " + std::to_string(id));
-    if (!find_isa(id)) throw Error(LMBQ_UNSUPPORTED, std::string(name) + " is not built in or not on this machine");
-    return id;
+    throw Error(LMBQ_UNSUPPORTED, std::string("LMB_QUANT_ISA=") + env + ": unknown; one of " + names);
+}
+
+}  // namespace
+
+const char* isa_name(int id) {
+    const Row* row = row_of(id);
+    return row ? row->name : id == LMBQ_ISA_AUTO ? "auto" : nullptr;
+}
+
+const Isa* find_isa(int id) {
+    const Row* row = row_of(id);
+    return row && usable(*row) ? row->isa : nullptr;
+}
+
+int select_isa(int id) {
+    const Row* row = id == LMBQ_ISA_AUTO ? &chosen() : row_of(id);
+    if (!row) throw Error(LMBQ_UNSUPPORTED, "unknown instruction set number " + std::to_string(id));
+    if (!usable(*row)) throw Error(LMBQ_UNSUPPORTED, std::string(row->name) + " is not built in or not on this machine");
+    return row->id;
 }
 
 }  // namespace lmbq

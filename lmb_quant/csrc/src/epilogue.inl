@@ -1,6 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Count of differing bits -> output, for a float vector V. Each step rounds on its own, as the PyTorch form does;
-// corr - 2 * count is exact. Included inside an anonymous namespace.
+// Count of differing bits -> output. Each step rounds on its own, as the PyTorch form does; corr - 2 * count is exact.
+// Included inside an anonymous namespace. The float vector V fulfils:
+//
+//   V::lanes                                    how many floats it holds
+//   V::zero(), V::set1(x)                       the same number in all lanes
+//   V::load(p), v.store(p)                      lanes floats, at any address
+//   V::load_part(p, n), v.store_part(p, n)      the first n < lanes only; the other lanes are read as 0, not written
+//   add(a, b), sub(a, b), mul(a, b)             each rounds once
+//   sub_twice(a, b)                             a - 2 b, b a whole number below 2^23
+//   select_gt(a, b, yes, no)                    lane by lane a > b ? yes : no; a comparison with NaN is false
 
 // The parameters of V::lanes output channels, read once: vector stores may alias anything, so the compiler would read
 // them again after every store.
@@ -8,18 +16,23 @@ template <class V, int ACT>
 struct Params {
     V scale, bias, slope, gamma, zeta;
     Params(const ConvPlan& p, int o)
-        : scale(V::load(p.scale + o)), bias(V::load(p.bias + o)), slope(V::load(p.slope + o)),
-          gamma(V::load(p.gamma + o)), zeta(V::load(p.zeta + o)) {}
+        : scale(V::load(p.channels.scale + o)), bias(V::load(p.channels.bias + o)),
+          slope(V::load(p.channels.slope + o)), gamma(V::load(p.channels.gamma + o)),
+          zeta(V::load(p.channels.zeta + o)) {}
 
     V activate(V v) const {
-        if (ACT == ACT_RELU) return select_gt(V::zero(), v, V::zero(), v);
-        if (ACT == ACT_HARDTANH) return select_gt(v, gamma, gamma, select_gt(zeta, v, zeta, v));
-        if (ACT == ACT_PRELU) return select_gt(v, V::zero(), v, mul(v, slope));
-        if (ACT == ACT_RPRELU) {
+        if (ACT == LMBQ_ACT_RELU) return select_gt(V::zero(), v, V::zero(), v);
+        if (ACT == LMBQ_ACT_HARDTANH) return limited(v, -1.0f, 1.0f);
+        if (ACT == LMBQ_ACT_PRELU) return select_gt(v, V::zero(), v, mul(v, slope));
+        if (ACT == LMBQ_ACT_RPRELU) {
             V d = sub(v, gamma);
             return add(select_gt(v, gamma, d, mul(slope, d)), zeta);
         }
         return v;
+    }
+    static V limited(V v, float low, float high) {  // NaN stays NaN
+        const V least = V::set1(low), most = V::set1(high);
+        return select_gt(v, most, most, select_gt(least, v, least, v));
     }
     V scaled(V count, V corr, const float* factor) const {
         const V v = mul(sub_twice(corr, count), scale);
@@ -51,18 +64,22 @@ struct Prefetch {
     }
 };
 
-#define LMBQ_DISPATCH_SKIP(FN, ACT, plan, row)                          \
-    switch ((row).skip ? (plan).skip : SKIP_NONE) {                     \
-        case SKIP_NONE: return FN<ACT, SKIP_NONE>(plan, row);           \
-        case SKIP_AFTER_ACT: return FN<ACT, SKIP_AFTER_ACT>(plan, row); \
-        default: return FN<ACT, SKIP_BEFORE_ACT>(plan, row);            \
+// Calls the row function for the plan's activation function and the row's skip.
+template <int ACT, class Row>
+void dispatch_skip(Row row, const ConvPlan& p, const ConvRow& r) {
+    switch (r.skip ? p.skip : SKIP_NONE) {
+        case SKIP_NONE: return row.template run<ACT, SKIP_NONE>(p, r);
+        case SKIP_AFTER_ACT: return row.template run<ACT, SKIP_AFTER_ACT>(p, r);
+        default: return row.template run<ACT, SKIP_BEFORE_ACT>(p, r);
     }
+}
 
-#define LMBQ_DISPATCH_ROW(FN, plan, row)                           \
-    switch ((plan).act) {                                          \
-        case ACT_NONE: LMBQ_DISPATCH_SKIP(FN, ACT_NONE, plan, row) \
-        case ACT_RELU: LMBQ_DISPATCH_SKIP(FN, ACT_RELU, plan, row) \
-        case ACT_HARDTANH: LMBQ_DISPATCH_SKIP(FN, ACT_HARDTANH, plan, row) \
-        case ACT_PRELU: LMBQ_DISPATCH_SKIP(FN, ACT_PRELU, plan, row) \
-        default: LMBQ_DISPATCH_SKIP(FN, ACT_RPRELU, plan, row)     \
+template <class Row>
+void dispatch_row(const ConvPlan& p, const ConvRow& r) {
+    switch (p.act) {
+#define LMBQ_CASE(NAME, NEEDS) \
+    case LMBQ_ACT_##NAME: return dispatch_skip<LMBQ_ACT_##NAME>(Row(), p, r);
+        LMBQ_ACTS(LMBQ_CASE)
+#undef LMBQ_CASE
     }
+}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A factor for each pixel, min(max(weights . x + offset, 0), 1), for a float vector V (V::lanes is 8 or 16). The order of
-// the additions is part of the definition. Included inside an anonymous namespace.
+// A factor for each pixel, min(max(weights . x + offset, 0), 1). The order of the additions is part of the definition.
+// Included inside an anonymous namespace. The float vector V is that of binarize.inl.
 
 template <class V>
 void factor_row(const FactorRow& r) {

@@ -37,20 +37,20 @@ LMBQ_INLINE V act_grad(const UnitGradRow& r, V v, V gy, int o) {
         float* const at = sums + (size_t)which * pad;
         add(V::load(at), value).store(at);
     };
-    if (ACT == ACT_RELU) return select_gt(v, V::zero(), gy, V::zero());
-    if (ACT == ACT_HARDTANH) {
-        const V inside = select_gt(V::load(r.plan->gamma + o), v, gy, V::zero());
-        return select_gt(v, V::load(r.plan->zeta + o), inside, V::zero());
+    if (ACT == LMBQ_ACT_RELU) return select_gt(v, V::zero(), gy, V::zero());
+    if (ACT == LMBQ_ACT_HARDTANH) {
+        const V inside = select_gt(V::set1(1.0f), v, gy, V::zero());
+        return select_gt(v, V::set1(-1.0f), inside, V::zero());
     }
-    if (ACT == ACT_PRELU) {
+    if (ACT == LMBQ_ACT_PRELU) {
         accumulate(GRAD_SLOPE, select_gt(v, V::zero(), V::zero(), mul(v, gy)));
-        return select_gt(v, V::zero(), gy, mul(V::load(r.plan->slope + o), gy));
+        return select_gt(v, V::zero(), gy, mul(V::load(r.plan->channels.slope + o), gy));
     }
-    if (ACT == ACT_RPRELU) {
-        const V d = sub(v, V::load(r.plan->gamma + o));
+    if (ACT == LMBQ_ACT_RPRELU) {
+        const V d = sub(v, V::load(r.plan->channels.gamma + o));
         accumulate(GRAD_SLOPE, select_gt(d, V::zero(), V::zero(), mul(d, gy)));
         accumulate(GRAD_ZETA, gy);
-        const V g = select_gt(d, V::zero(), gy, mul(V::load(r.plan->slope + o), gy));
+        const V g = select_gt(d, V::zero(), gy, mul(V::load(r.plan->channels.slope + o), gy));
         accumulate(GRAD_GAMMA, sub(V::zero(), g));
         return g;
     }
@@ -70,8 +70,8 @@ void unit_grad(const UnitGradRow& r) {
             const int n = O - o;
             auto read = [&](const float* p) { return PART ? V::load_part(p + at + o, n) : V::load(p + at + o); };
             auto write = [&](V v, float* p) { PART ? v.store_part(p + at + o, n) : v.store(p + at + o); };
-            const V sums = read(r.conv), alpha = V::load(r.plan->scale + o);
-            V v = add(r.factor ? mul(sums, f) : sums, V::load(r.plan->bias + o));
+            const V sums = read(r.conv), alpha = V::load(r.plan->channels.scale + o);
+            V v = add(r.factor ? mul(sums, f) : sums, V::load(r.plan->channels.bias + o));
             if (r.skip) v = add(v, read(r.skip));
             const V g = act_grad<V, ACT>(r, v, read(r.grad_out), o);
             float* const bias = r.sums + (size_t)GRAD_BIAS * pad + o;
@@ -95,11 +95,10 @@ void unit_grad(const UnitGradRow& r) {
 template <class V>
 void unit_grad_row(const UnitGradRow& r) {
     switch (r.plan->act) {
-        case ACT_NONE: return unit_grad<V, ACT_NONE>(r);
-        case ACT_RELU: return unit_grad<V, ACT_RELU>(r);
-        case ACT_HARDTANH: return unit_grad<V, ACT_HARDTANH>(r);
-        case ACT_PRELU: return unit_grad<V, ACT_PRELU>(r);
-        default: return unit_grad<V, ACT_RPRELU>(r);
+#define LMBQ_CASE(NAME, NEEDS) \
+    case LMBQ_ACT_##NAME: return unit_grad<V, LMBQ_ACT_##NAME>(r);
+        LMBQ_ACTS(LMBQ_CASE)
+#undef LMBQ_CASE
     }
 }
 

@@ -101,14 +101,8 @@ LMBQ_INLINE void expand16(const uint8_t* a, const uint8_t* b, uint16_t* o) {
 #include "gradients.inl"
 #include "lut_conv.inl"
 
-template <int ACT, int SKIP>
-void row(const ConvPlan& p, const ConvRow& r) {
-    lut_row<B32, F8, ACT, SKIP>(p, r);
-}
-void conv_row(const ConvPlan& p, const ConvRow& r) { LMBQ_DISPATCH_ROW(row, p, r) }
-
 const ConvKernel kLut = {"avx2-lut",           lut_supports,        lut_unit,       lut_segments, lut_weight_bytes<B32>,
-                         lut_pack_weights<B32>, lut_act_row_bytes, lut_expand_row, conv_row};
+                         lut_pack_weights<B32>, lut_act_row_bytes, lut_expand_row, dispatch_row<LutRow<B32, F8>>};
 
 const GradientKernels kGradients = gradient_kernels<F8>();
 

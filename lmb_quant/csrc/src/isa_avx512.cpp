@@ -188,25 +188,26 @@ void block(const ConvPlan& p, const ConvRow& r, int o0, const uint32_t* w) {
     for (; x < r.width; x++) tile<ACT, SKIP, 1, OB>(p, r, x, o0, w);
 }
 
-template <int ACT, int SKIP>
-void row(const ConvPlan& p, const ConvRow& given) {
-    ConvRow r = given;
-    const size_t per_vector = (size_t)p.kh * p.kw * p.unit * kOut;
-    const uint32_t* w = (const uint32_t*)p.weights;
-    for (int v = 0, nv = vectors(p); v < nv; v += kBlock, w += kBlock * per_vector) {
-        switch (nv - v) {
-            case 1: block<ACT, SKIP, 1>(p, r, v * kOut, w); break;
-            case 2: block<ACT, SKIP, 2>(p, r, v * kOut, w); break;
-            case 3: block<ACT, SKIP, 3>(p, r, v * kOut, w); break;
-            default: block<ACT, SKIP, 4>(p, r, v * kOut, w);
+struct Row {
+    template <int ACT, int SKIP>
+    void run(const ConvPlan& p, const ConvRow& given) const {
+        ConvRow r = given;
+        const size_t per_vector = (size_t)p.kh * p.kw * p.unit * kOut;
+        const uint32_t* w = (const uint32_t*)p.weights;
+        for (int v = 0, nv = vectors(p); v < nv; v += kBlock, w += kBlock * per_vector) {
+            switch (nv - v) {
+                case 1: block<ACT, SKIP, 1>(p, r, v * kOut, w); break;
+                case 2: block<ACT, SKIP, 2>(p, r, v * kOut, w); break;
+                case 3: block<ACT, SKIP, 3>(p, r, v * kOut, w); break;
+                default: block<ACT, SKIP, 4>(p, r, v * kOut, w);
+            }
+            r.prefetch = nullptr;
         }
-        r.prefetch = nullptr;
     }
-}
-void conv_row(const ConvPlan& p, const ConvRow& r) { LMBQ_DISPATCH_ROW(row, p, r) }
+};
 
 const ConvKernel kPopcount = {"avx512-vpopcntdq", supports,      unit,       build_segments, weight_bytes,
-                              pack_weights,       act_row_bytes, expand_row, conv_row};
+                              pack_weights,       act_row_bytes, expand_row, dispatch_row<Row>};
 const GradientKernels kGradients = gradient_kernels<F16>();
 
 }  // namespace

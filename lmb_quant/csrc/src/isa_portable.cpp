@@ -142,33 +142,34 @@ void expand_row(const ConvPlan& p, const uint8_t* bits, int bit_stride, int widt
     }
 }
 
-template <int ACT, int SKIP>
-void row(const ConvPlan& p, const ConvRow& r) {
-    const int words = group_words(p), u = p.unit, per_out = p.out_channels / p.groups;
-    const uint64_t* weights = (const uint64_t*)p.weights;
-    for (int x = 0; x < r.width; x++) {
-        const float* corr = r.corr + (size_t)r.cls[x] * p.out_pad;
-        const uint64_t* w = weights;
-        for (int o = 0; o < p.out_channels; o++) {
-            int count = 0;
-            for (int ky = 0; ky < p.kh; ky++) {
-                const uint64_t* a = (const uint64_t*)r.act[ky] + (size_t)x * p.sw * u + o / per_out * words;
-                for (int kx = 0; kx < p.kw; kx++, a += (size_t)p.dw * u)
-                    for (int i = 0; i < words; i++) count += popcount(a[i] ^ *w++);
+struct Row {
+    template <int ACT, int SKIP>
+    void run(const ConvPlan& p, const ConvRow& r) const {
+        const int words = group_words(p), u = p.unit, per_out = p.out_channels / p.groups;
+        const uint64_t* weights = (const uint64_t*)p.weights;
+        for (int x = 0; x < r.width; x++) {
+            const float* corr = r.corr + (size_t)r.cls[x] * p.out_pad;
+            const uint64_t* w = weights;
+            for (int o = 0; o < p.out_channels; o++) {
+                int count = 0;
+                for (int ky = 0; ky < p.kh; ky++) {
+                    const uint64_t* a = (const uint64_t*)r.act[ky] + (size_t)x * p.sw * u + o / per_out * words;
+                    for (int kx = 0; kx < p.kw; kx++, a += (size_t)p.dw * u)
+                        for (int i = 0; i < words; i++) count += popcount(a[i] ^ *w++);
+                }
+                const size_t at = (size_t)x * p.out_channels + o;
+                const Params<F1, ACT> par(p, o);
+                const F1 v = par.scaled(F1{(float)count}, F1{corr[o]}, r.factor ? r.factor + x : nullptr);
+                par.template write<SKIP>(v, SKIP ? r.skip + at : nullptr, r.out + at, 1);
             }
-            const size_t at = (size_t)x * p.out_channels + o;
-            const Params<F1, ACT> par(p, o);
-            const F1 v = par.scaled(F1{(float)count}, F1{corr[o]}, r.factor ? r.factor + x : nullptr);
-            par.template write<SKIP>(v, SKIP ? r.skip + at : nullptr, r.out + at, 1);
         }
     }
-}
-void conv_row(const ConvPlan& p, const ConvRow& r) { LMBQ_DISPATCH_ROW(row, p, r) }
+};
 
 }  // namespace
 
 const ConvKernel portable_conv = {"portable-popcount", supports,      unit,       build_segments, weight_bytes,
-                                  pack_weights,        act_row_bytes, expand_row, conv_row};
+                                  pack_weights,        act_row_bytes, expand_row, dispatch_row<Row>};
 static const GradientKernels kGradients = gradient_kernels<F8>();
 const Isa isa_portable = {"portable", binarize_row<F8>, factor_row<F8>, &portable_conv, &kGradients};
 

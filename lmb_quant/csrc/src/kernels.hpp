@@ -5,9 +5,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "lmb_quant_kernels.h"
+
 namespace lmbq {
 
-enum Act : int { ACT_NONE, ACT_RELU, ACT_HARDTANH, ACT_PRELU, ACT_RPRELU };  // leaky becomes prelu
+// The activation functions, LMBQ_ACT_ left out, and the parameters that each needs; epilogue.inl computes them. LEAKY
+// is not among them: a layer makes it a PRELU.
+#define LMBQ_ACTS(X)          \
+    X(NONE, ACT_NEEDS_NONE)   \
+    X(RELU, ACT_NEEDS_NONE)   \
+    X(HARDTANH, ACT_NEEDS_NONE) \
+    X(PRELU, ACT_NEEDS_SLOPE) \
+    X(RPRELU, ACT_NEEDS_SLOPE | ACT_NEEDS_SHIFTS)
+
+enum ActNeeds : int { ACT_NEEDS_NONE = 0, ACT_NEEDS_SLOPE = 1, ACT_NEEDS_SHIFTS = 2 };  // shifts: gamma and zeta
 enum Skip : int { SKIP_NONE, SKIP_AFTER_ACT, SKIP_BEFORE_ACT };
 enum Threshold : int { TH_NONE, TH_CHANNEL, TH_LOCAL, TH_GLOBAL };
 
@@ -43,13 +54,18 @@ struct Segment {  // a stretch of consecutive activation groups read by one accu
     int32_t count;
 };
 
+// Per output channel, out_pad entries each.
+struct OutputChannels {
+    float *scale, *bias, *slope, *gamma, *zeta;
+};
+
 // The convolution part of a layer in run-time layout. Per-channel arrays have out_pad entries (multiple of 64).
 struct ConvPlan {
     int in_channels, out_channels, out_pad, groups;
     int kh, kw, sh, sw, dh, dw;
-    int act;
+    int act;  // of LMBQ_ACTS
     int skip;  // where it is added, if a row has one
-    const float *scale, *bias, *slope, *gamma, *zeta;
+    OutputChannels channels;
     const float* pixel_factor;  // weights of the input channels and offset, or null
     const int32_t* tap_pop;  // [tap][out_pad]: +1 weights of each tap
     const void* weights;

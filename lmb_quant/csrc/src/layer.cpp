@@ -12,7 +12,17 @@ namespace {
 
 constexpr int kMaxChannels = 1 << 16, kMaxKernel = 31, kMaxStep = 1 << 10, kMaxPad = 1 << 14, kMaxWindow = 255;
 
-constexpr Act kActs[] = {ACT_NONE, ACT_RELU, ACT_PRELU, ACT_PRELU, ACT_RPRELU, ACT_HARDTANH};  // by lmbq_act
+int kernel_act(int act) { return act == LMBQ_ACT_LEAKY ? LMBQ_ACT_PRELU : act; }
+
+int needs_of(int act) {
+    switch (kernel_act(act)) {
+#define LMBQ_CASE(NAME, NEEDS) \
+    case LMBQ_ACT_##NAME: return NEEDS;
+        LMBQ_ACTS(LMBQ_CASE)
+#undef LMBQ_CASE
+    }
+    throw Error(LMBQ_INVALID, "act is unknown");
+}
 
 constexpr float kNothing = -0.0f;  // the one number that adds nothing to either zero
 
@@ -37,19 +47,22 @@ void check(const lmbq_layer_desc& d) {
     if (tail)
         for (uint64_t i = per - 1; i < d.weight_bytes; i += per)
             require(d.weight[i] >> tail == 0, "weight: the tail bits of a tap must be 0");
-    require(in(d.act, LMBQ_ACT_NONE, LMBQ_ACT_HARDTANH), "act is unknown");
     require(in(d.act_on, LMBQ_ACT_ON_BRANCH, LMBQ_ACT_ON_SUM), "act_on is unknown");
-    if (d.act == LMBQ_ACT_LEAKY) require(d.slope && d.slope_count == 1, "leaky needs one slope");
-    if (d.act == LMBQ_ACT_PRELU)
-        require(d.slope && (d.slope_count == 1 || d.slope_count == d.out_channels),
-                "prelu needs 1 or out_channels slopes");
-    if (d.act == LMBQ_ACT_RPRELU)
-        require(d.slope && d.slope_count == d.out_channels && d.gamma && d.zeta,
-                "rprelu needs out_channels slopes, gamma and zeta");
+    const int needs = needs_of(d.act);
+    const bool one = d.slope_count == 1, each = d.slope_count == d.out_channels;
+    if (needs & ACT_NEEDS_SLOPE)
+        require(d.slope && (d.act == LMBQ_ACT_LEAKY ? one : d.act == LMBQ_ACT_PRELU ? one || each : each),
+                "leaky needs one slope, prelu 1 or out_channels, rprelu out_channels");
+    if (needs & ACT_NEEDS_SHIFTS) require(d.gamma && d.zeta, "rprelu needs gamma and zeta");
     if (d.pixel_factor)
         require(d.stride_h == 1 && d.stride_w == 1 && d.pad_top + d.pad_bottom == (d.kernel_h - 1) * d.dilation_h &&
                     d.pad_left + d.pad_right == (d.kernel_w - 1) * d.dilation_w,
                 "a pixel factor needs outputs of the input's height and width");
+}
+
+// As many values as the layer has outputs: those given, or the one that is given for all of them.
+void spread(const float* given, bool one, size_t outputs, float* to) {
+    for (size_t o = 0; o < outputs; o++) to[o] = given[one ? 0 : o];
 }
 
 }  // namespace
@@ -79,7 +92,7 @@ Layer::Layer(const lmbq_layer_desc& d) {
     plan.kh = d.kernel_h, plan.kw = d.kernel_w;
     plan.sh = d.stride_h, plan.sw = d.stride_w;
     plan.dh = d.dilation_h, plan.dw = d.dilation_w;
-    plan.act = kActs[d.act];
+    plan.act = kernel_act(d.act);
     plan.skip = d.act_on == LMBQ_ACT_ON_SUM ? SKIP_BEFORE_ACT : SKIP_AFTER_ACT;
     pad_top = d.pad_top, pad_left = d.pad_left, pad_bottom = d.pad_bottom, pad_right = d.pad_right;
     threshold.kind = d.threshold;
@@ -96,13 +109,14 @@ Layer::Layer(const lmbq_layer_desc& d) {
 
     const size_t taps = (size_t)d.kernel_h * d.kernel_w, pad = (size_t)plan.out_pad, O = (size_t)d.out_channels;
     const size_t factors = d.pixel_factor ? (size_t)d.in_channels + 1 : 0;
-    float *params[5], *factor = nullptr;
+    float* factor = nullptr;
     int32_t* pop = nullptr;
     char* weights = nullptr;
     auto lay_out = [&](char* base) {
         Carver c(base);
         weights = c.take<char>(conv->weight_bytes(plan));
-        for (float*& p : params) p = c.take<float>(pad);
+        OutputChannels& to = plan.channels;
+        for (float** values : {&to.scale, &to.bias, &to.slope, &to.gamma, &to.zeta}) *values = c.take<float>(pad);
         pop = c.take<int32_t>(taps * pad);
         factor = c.take<float>(factors);
         return c.used();
@@ -113,14 +127,13 @@ Layer::Layer(const lmbq_layer_desc& d) {
     lay_out(static_cast<char*>(memory_));
 
     conv->pack_weights(plan, d.weight, weights);
-    if (!d.bias) std::fill(params[1], params[1] + O, kNothing);
-    if (plan.act == ACT_HARDTANH) std::fill(params[3], params[3] + O, 1.0f), std::fill(params[4], params[4] + O, -1.0f);
-    const float* given[5] = {d.scale, d.bias, d.slope, d.gamma, d.zeta};
-    const bool rprelu = d.act == LMBQ_ACT_RPRELU;
-    for (int i = 0; i < 5; i++) {
-        if (!given[i] || (i == 2 && plan.act < ACT_PRELU) || (i > 2 && !rprelu)) continue;
-        const bool single = i == 2 && d.slope_count == 1;
-        for (size_t o = 0; o < O; o++) params[i][o] = given[i][single ? 0 : o];
+    const OutputChannels& to = plan.channels;
+    spread(d.scale, false, O, to.scale);
+    spread(d.bias ? d.bias : &kNothing, !d.bias, O, to.bias);
+    if (needs_of(d.act) & ACT_NEEDS_SLOPE) spread(d.slope, d.slope_count == 1, O, to.slope);
+    if (needs_of(d.act) & ACT_NEEDS_SHIFTS) {
+        spread(d.gamma, false, O, to.gamma);
+        spread(d.zeta, false, O, to.zeta);
     }
     const size_t per = (size_t)(d.in_channels / d.groups + 7) / 8;
     for (size_t o = 0; o < O; o++)
@@ -128,15 +141,13 @@ Layer::Layer(const lmbq_layer_desc& d) {
             for (size_t b = 0; b < per; b++)
                 pop[t * pad + o] += __builtin_popcount(d.weight[(o * taps + t) * per + b]);
     plan.weights = weights;
-    plan.scale = params[0], plan.bias = params[1], plan.slope = params[2];
-    plan.gamma = params[3], plan.zeta = params[4];
     plan.tap_pop = pop;
     bits.assign(d.weight, d.weight + d.weight_bytes);
     nothing_.assign(pad, kNothing);
     if (factors) plan.pixel_factor = std::copy(d.pixel_factor, d.pixel_factor + factors, factor) - factors;
     sums = plan;
-    sums.act = ACT_NONE;
-    sums.bias = nothing_.data();
+    sums.act = LMBQ_ACT_NONE;
+    sums.channels.bias = nothing_.data();
     sums.pixel_factor = nullptr;
 }
 

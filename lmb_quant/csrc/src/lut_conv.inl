@@ -5,7 +5,23 @@
 // tables of 16 bytes, entry i = popcount(a ^ i) | popcount(b ^ i) << 4. The weights are the shuffle's indices, one
 // byte an output channel, so one shuffle counts 4 bits for 2 pixels and B::lanes output channels. A nibble holds the
 // sum of three lookups; `low` collects both nibbles modulo 256 and `high` the upper ones exactly, which gives both.
-// Included inside an anonymous namespace; B is the byte vector, V the float vector of the same width.
+// Included inside an anonymous namespace, after epilogue.inl. V is the float vector of epilogue.inl; of B's width, it has
+// also, for the 16-bit counts of B:
+//
+//   V::low_words(w), V::high_words(w)       the low and high halves of w's 32-bit lanes as floats
+//
+// The byte vector B fulfils:
+//
+//   B::lanes                                how many bytes it holds: 4 V::lanes
+//   B::zero(), B::load(p)                   p is aligned to its size
+//   B::table(p)                             16 bytes at p, aligned, in each 16 bytes of the vector
+//   lookup(table, i)                        table[i], i below 16, within each 16 bytes
+//   add(a, b), sub(a, b), add16(a, b)       modulo 256; add16 modulo 65536 in 16-bit lanes
+//   add_high(a, s)                          a + (s >> 4), byte by byte
+//   add_high_pair(a, s, t)                  a + (s >> 4) + (t >> 4)
+//   times16(a)                              a << 4, modulo 256
+//   even_bytes(a), odd_bytes(a)             of each 16 bits, the low and the high byte as 16 bits
+//   expand16(a, b, o)                       16 nibbles each at a and b -> o[i] = 16 (a[i] | b[i] << 4), 16 values
 
 struct PairTable {
     uint8_t t[256][16];
@@ -211,15 +227,18 @@ void lut_block(const ConvPlan& p, const ConvRow& r, int o0, const uint8_t* w) {
     }
 }
 
-template <class B, class V, int ACT, int SKIP>
-void lut_row(const ConvPlan& p, const ConvRow& row) {
-    ConvRow r = row;
-    const uint8_t* w = (const uint8_t*)p.weights;
-    const size_t per_vector = (size_t)p.kh * p.kw * p.unit * B::lanes;
-    int o = 0;
-    for (; p.out_channels - o > B::lanes; o += 2 * B::lanes, w += 2 * per_vector) {
-        lut_block<B, V, ACT, SKIP, 2>(p, r, o, w);
-        r.prefetch = nullptr;
+template <class B, class V>
+struct LutRow {
+    template <int ACT, int SKIP>
+    void run(const ConvPlan& p, const ConvRow& row) const {
+        ConvRow r = row;
+        const uint8_t* w = (const uint8_t*)p.weights;
+        const size_t per_vector = (size_t)p.kh * p.kw * p.unit * B::lanes;
+        int o = 0;
+        for (; p.out_channels - o > B::lanes; o += 2 * B::lanes, w += 2 * per_vector) {
+            lut_block<B, V, ACT, SKIP, 2>(p, r, o, w);
+            r.prefetch = nullptr;
+        }
+        if (o < p.out_channels) lut_block<B, V, ACT, SKIP, 1>(p, r, o, w);
     }
-    if (o < p.out_channels) lut_block<B, V, ACT, SKIP, 1>(p, r, o, w);
-}
+};

@@ -6,68 +6,41 @@ from __future__ import annotations
 import ctypes
 import threading
 import weakref
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from lmb_quant.ops._library import LayerDescription, Library
-from lmb_quant.ops.threshold import THRESHOLDS
+from lmb_quant.ops._library import Library
 
-ACTS = {"none": 0, "relu": 1, "prelu": 3, "rprelu": 4, "hardtanh": 5}
-ACT_ON = ("branch", "sum")
+from .spec import ENGINE_INTEGERS, TENSORS, LayerArguments
 
 
-class LayerArguments(NamedTuple):
-    """What the operator takes beside the input, in its order."""
+class LayerDescription(ctypes.Structure):
+    """``lmbq_layer_desc``, field by field."""
 
-    weight_packed: Tensor
-    weight_scale: Tensor
-    bias: Tensor | None
-    shift: Tensor | None
-    gain: Tensor | None
-    slope: Tensor | None
-    gamma: Tensor | None
-    zeta: Tensor | None
-    pixel_factor: Tensor | None
-    kernel_size: Sequence[int]
-    stride: Sequence[int]
-    padding: Sequence[int]
-    dilation: Sequence[int]
-    groups: int
-    threshold: str
-    window: int
-    act: str
-    act_on: str
-    skip: bool
-
-    @property
-    def tensors(self) -> tuple[Tensor | None, ...]:
-        """The tensors among them."""
-        return self[:9]
-
-    @property
-    def scalars(self) -> tuple[Any, ...]:
-        """All others, hashable."""
-        return tuple(tuple(v) if isinstance(v, Sequence) and not isinstance(v, str) else v for v in self[9:])
+    _fields_ = [
+        ("struct_size", ctypes.c_uint32),
+        *((name, ctypes.c_int32) for name in ENGINE_INTEGERS),
+        ("weight_bytes", ctypes.c_uint64),
+        *((tensor.member, ctypes.c_void_p) for tensor in TENSORS.values()),
+    ]
 
 
 class EngineLayer:
     """One layer in the engine's run-time layout; it holds copies of all it was made from."""
 
     def __init__(self, library: Library, arguments: LayerArguments, in_channels: int) -> None:
-        a = arguments
-        weight = a.weight_packed.contiguous()
-        floats = [None if t is None else t.float().contiguous() for t in (*a.tensors[1:4], *a.tensors[4:])]
-        pointers = (None if t is None else t.data_ptr() for t in floats)
+        weight = arguments.weight_packed.contiguous()
+        floats = [None if t is None else t.float().contiguous() for t in arguments.tensors[1:]]
+        given = zip(TENSORS.values(), (weight, *floats), strict=True)
         description = LayerDescription(
-            ctypes.sizeof(LayerDescription), 0, in_channels, len(weight), a.groups, *a.kernel_size, *a.stride,
-            *a.dilation, *a.padding, THRESHOLDS.index(a.threshold), a.window, ACTS[a.act],
-            0 if a.slope is None else a.slope.numel(), ACT_ON.index(a.act_on),
-            weight.numel(), weight.data_ptr(), *pointers,
-        )  # fmt: skip
+            struct_size=ctypes.sizeof(LayerDescription),
+            weight_bytes=weight.numel(),
+            **{name: of(arguments, in_channels) for name, of in ENGINE_INTEGERS.items()},
+            **{tensor.member: None if value is None else value.data_ptr() for tensor, value in given},
+        )
         self.library, self.handle, self.out_channels = library, ctypes.c_void_p(), len(weight)
         status = library.c.lmbq_layer_create(ctypes.byref(description), ctypes.byref(self.handle))
         library.check(status, "packed layer")

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -11,6 +11,8 @@ from torch.nn import functional as F
 
 from lmb_quant.ops.local_mean import global_mean, window_sum
 from lmb_quant.ops.local_mean.reference import TIE_MARGIN
+
+from .spec import LayerArguments
 
 
 def pack_bits(bits: Tensor) -> Tensor:
@@ -52,52 +54,44 @@ def factor_of_pixels(x: Tensor, pixel_factor: Tensor) -> Tensor:
     return (sums + pixel_factor[-1]).clamp(0, 1)
 
 
-def binary_conv2d(
-    x: Tensor,
-    weight_packed: Tensor,
-    weight_scale: Tensor,
-    bias: Tensor | None,
-    shift: Tensor | None,
-    gain: Tensor | None,
-    slope: Tensor | None,
-    gamma: Tensor | None,
-    zeta: Tensor | None,
-    pixel_factor: Tensor | None,
-    kernel_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-    threshold: str,
-    window: int,
-    act: str,
-    act_on: str,
-    skip: bool,
-) -> Tensor:
+def _prelu(y: Tensor, a: LayerArguments) -> Tensor:
+    return torch.where(y > 0, y, y * _per_channel(a.slope))
+
+
+def _rprelu(y: Tensor, a: LayerArguments) -> Tensor:
+    gamma = _per_channel(a.gamma)
+    moved = y - gamma
+    return torch.where(y > gamma, moved, _per_channel(a.slope) * moved) + _per_channel(a.zeta)
+
+
+ACTS: Mapping[str, Callable[[Tensor, LayerArguments], Tensor]] = {
+    "none": lambda y, a: y,
+    "relu": lambda y, a: torch.where(y < 0, 0.0, y),
+    "hardtanh": lambda y, a: y.clamp(-1, 1),
+    "prelu": _prelu,
+    "rprelu": _rprelu,
+}
+"""The definition of each activation function of the specification."""
+
+
+def binary_conv2d(x: Tensor, a: LayerArguments) -> Tensor:
     """``act(f * scale * conv(B, W) + bias) [+ x]``, or ``act(... + x)``, in float32; a padded activation adds 0."""
-    signs = torch.where(input_bits(x, threshold, window, shift, gain), 1.0, -1.0)
-    weight = torch.where(unpack_bits(weight_packed, x.shape[1] // groups, kernel_size), 1.0, -1.0)
-    top, left, bottom, right = padding
+    signs = torch.where(input_bits(x, a.threshold, a.window, a.shift, a.gain), 1.0, -1.0)
+    weight = torch.where(unpack_bits(a.weight_packed, x.shape[1] // a.groups, a.kernel_size), 1.0, -1.0)
+    top, left, bottom, right = a.padding
     signs = F.pad(signs, (left, right, top, bottom))
-    y = F.conv2d(signs, weight, None, list(stride), 0, list(dilation), groups)  # whole numbers: exact in any order
-    y = y * _per_channel(weight_scale)
-    if pixel_factor is not None:
-        y = y * factor_of_pixels(x, pixel_factor)
-    if bias is not None:
-        y = y + _per_channel(bias)
-    if skip and act_on == "sum":
-        y = y + x
-    if act == "relu":
-        y = torch.where(y < 0, 0.0, y)
-    if act == "hardtanh":
-        y = y.clamp(-1, 1)
-    if act == "prelu" and slope is not None:
-        y = torch.where(y > 0, y, y * _per_channel(slope))
-    if act == "rprelu" and slope is not None and gamma is not None and zeta is not None:
-        moved = y - _per_channel(gamma)
-        y = torch.where(y > _per_channel(gamma), moved, _per_channel(slope) * moved) + _per_channel(zeta)
-    return y + x if skip and act_on == "branch" else y
+    y = F.conv2d(signs, weight, None, list(a.stride), 0, list(a.dilation), a.groups)  # whole numbers: exact
+    y = y * _per_channel(a.weight_scale)
+    if a.pixel_factor is not None:
+        y = y * factor_of_pixels(x, a.pixel_factor)
+    if a.bias is not None:
+        y = y + _per_channel(a.bias)
+    if a.skip and a.act_on == "sum":
+        return ACTS[a.act](y + x, a)
+    y = ACTS[a.act](y, a)
+    return y + x if a.skip else y
 
 
-def _per_channel(values: Tensor) -> Tensor:
+def _per_channel(values: Tensor | None) -> Tensor:
+    assert values is not None  # the specification says what an activation function needs, and is checked
     return values.view(1, -1, 1, 1)
