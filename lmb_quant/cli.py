@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from lmb_quant.archs import ARCHITECTURES
 from lmb_quant.errors import LMBError
 
 if TYPE_CHECKING:
@@ -220,6 +221,13 @@ def bench_all(context: typer.Context) -> None:
         bench_training_step()
 
 
+_ARCHS = {known.short_name: known for known in ARCHITECTURES.values()}
+
+
+def _parts() -> str:
+    return ", ".join(f"{name}: {known.parts} ({known.default_count})" for name, known in _ARCHS.items())
+
+
 _Rounds = Annotated[int, typer.Option(min=1, help="Timed runs of each form, all forms in turn.")]
 _Figures = Annotated[Path | None, typer.Option(help="Write the figures as JSON; the file must not exist.")]
 _Smoke = Annotated[bool, typer.Option("--smoke", help="Tiny sizes: does it run?")]
@@ -262,10 +270,8 @@ def bench_kernels(
 
 @bench.command("speed")
 def bench_speed(
-    arch: Annotated[str, typer.Option(help="srresnet (light tail) or vdsr, x4.")] = "srresnet",
-    blocks: Annotated[
-        int | None, typer.Option(min=1, help="Residual blocks, or vdsr's middle convolutions; default: 16 or 18.")
-    ] = None,
+    arch: Annotated[str, typer.Option(help=f"{' or '.join(_ARCHS)}, x4.")] = next(iter(_ARCHS)),
+    blocks: Annotated[int | None, typer.Option(min=1, help=f"Parts of its body; default: {_parts()}.")] = None,
     num_feat: Annotated[int, typer.Option(min=1, help="Channels of the body.")] = 64,
     recipe: Annotated[str, typer.Option(help="Recipe of the packed form, name or file.")] = "lmb",
     size: Annotated[tuple[int, int], typer.Option(min=1, help="Height and width of the LR image, pixels.")] = (

@@ -118,14 +118,6 @@ def plan(model: nn.Module, recipe: RecipeLike, *, input_size: tuple[int, ...] | 
             selects no layer; or the model is packed.
         TypeError: If ``model`` is not a module.
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model: {model!r} is not allowed. Allowed: a torch.nn.Module.")
-    packed = [name for name, module in model.named_modules() if isinstance(module, PackedBinaryConv2d)]
-    if packed:
-        raise RecipeError(
-            f"model: layer {packed[0]!r} is packed already, for inference only. Allowed: a float network, or the "
-            "training form that convert() was given."
-        )
     return _Planner(model, Recipe.load(recipe), input_size).plan()
 
 
@@ -159,8 +151,8 @@ def binarize(model: nn.Module, recipe: RecipeLike, *, input_size: tuple[int, ...
             "others: layers under torchao configs need torchao. Use quantize_(model, to_torchao(recipe, model), "
             "filter_fn=None) with lmb_quant.integrations.torchao.to_torchao."
         )
-    modules = dict(model.named_modules(remove_duplicate=False))
-    planned = plan(model, recipe, input_size=input_size)
+    planner = _Planner(model, recipe, input_size)
+    planned, modules = planner.plan(), dict(model.named_modules(remove_duplicate=False))
     warn_about(planned, modules)
     applied = recipe_after(model, recipe)
     made = {}
@@ -169,9 +161,7 @@ def binarize(model: nn.Module, recipe: RecipeLike, *, input_size: tuple[int, ...
         if isinstance(conv, BinaryConv2d):
             made[layer.name] = conv
             continue
-        assert isinstance(conv, nn.Conv2d)
-        assert layer.config is not None
-        made[layer.name] = new = BinaryConv2d.from_float(conv, layer.config)
+        made[layer.name] = new = planner.built[conv]
         for name in layer.names:
             if not name:
                 remember_recipe(new, applied)
@@ -279,10 +269,19 @@ def _has_zero_filter(weight: Tensor) -> bool:
 
 
 class _Planner:
-    """Applies a recipe's rules to a model's layers."""
+    """Applies a recipe's rules to a model's layers; ``built`` holds the binary form of those that become binary."""
 
     def __init__(self, model: nn.Module, recipe: Recipe, input_size: tuple[int, ...] | None) -> None:
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"model: {model!r} is not allowed. Allowed: a torch.nn.Module.")
+        packed = [name for name, module in model.named_modules() if isinstance(module, PackedBinaryConv2d)]
+        if packed:
+            raise RecipeError(
+                f"model: layer {packed[0]!r} is packed already, for inference only. Allowed: a float network, or the "
+                "training form that convert() was given."
+            )
         self.recipe = recipe
+        self.built: dict[nn.Module, BinaryConv2d] = {}
         self.names: dict[nn.Module, tuple[str, ...]] = {}
         inner = inside_binary(model)
         for name, module in model.named_modules(remove_duplicate=False):
@@ -304,6 +303,7 @@ class _Planner:
             raise RecipeError(f"{self.recipe.place}: the model has no layer with weights.")
         self.tied = self._tied_to_float({layer.name for layer in layers if layer.config})
         if self.tied:
+            self.built.clear()
             layers = self._plan_layers()
         self._check_patterns(layers)
         if not any(layer.config for layer in layers):
@@ -339,7 +339,7 @@ class _Planner:
                 config = _layer_config(
                     scheme, skip=self._skip(module, scheme.unit.skip), ends_block=self._ends_block(names[0])
                 )
-                new = self._build(module, config, f"layer {names[0]!r}")
+                self.built[module] = new = self._build(module, config, f"layer {names[0]!r}")
                 rule = f"override: {override.match}" if override else f"target: {self._target(names)}"
                 if isinstance(module, BinaryConv2d):
                     self._check_same(names[0], module, new)

@@ -326,6 +326,17 @@ def test_network_that_cannot_be_run_warns_and_goes_by_order():
     assert net({"lq": torch.rand(1, 3, 8, 8)})["sr"].shape == (1, 3, 8, 8)
 
 
+def test_each_layer_is_built_once(monkeypatch):
+    built, make = [], BinaryConv2d.from_float
+    monkeypatch.setattr(BinaryConv2d, "from_float", lambda conv, config: built.append(conv) or make(conv, config))
+    net = small_net()
+    layers = [layer.name for layer in lmb.plan(net, recipe()).binary]
+    convs = [net.get_submodule(name) for name in layers]
+    built.clear()
+    lmb.binarize(net, recipe())
+    assert [conv for conv in built if conv in convs] == convs
+
+
 def test_plan_changes_nothing():
     net = small_net().train()
     net[2].register_forward_hook(lambda *_: pytest.fail("a hook ran"))

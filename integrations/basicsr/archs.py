@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 import lmb_quant
-from lmb_quant.archs import LMBVDSR, LMBSRResNet
+from lmb_quant import archs
 from lmb_quant.errors import LMBError, unknown_name
 
 from basicsr.archs import build_network
@@ -83,4 +83,4 @@ def register_once(registry: Any, item: Any) -> None:
         raise LMBError(f"{name!r} is already taken in BasicSR's registry by {old.__module__}.")
 
 
-ARCHITECTURES: tuple[Any, ...] = (LMBSRResNet, LMBVDSR, LMBBinarized)
+ARCHITECTURES: tuple[Any, ...] = (*(known.make for known in archs.ARCHITECTURES.values()), LMBBinarized)

@@ -23,6 +23,7 @@ from ._blocks import (
     has_skip,
     zero_,
 )
+from ._registry import architecture
 
 
 class ResidualBlock(nn.Module):
@@ -95,6 +96,7 @@ class ClassicTail(nn.Sequential):
 TAILS = {"light": LightTail, "pointwise": PointwiseTail, "classic": ClassicTail}
 
 
+@architecture("srresnet", count="num_block", parts="residual blocks", words=("tail",))
 class LMBSRResNet(nn.Module):
     """SRResNet for x2, x3 and x4: head, residual blocks, tail, and the bilinear enlargement added to the result.
 

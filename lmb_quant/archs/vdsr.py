@@ -9,8 +9,10 @@ from lmb_quant.ops.enlarge import enlarge
 from lmb_quant.rewrite import RecipeLike
 
 from ._blocks import apply_recipe, check_channels, check_count, check_range, check_upscale, conv_act, convs_of, zero_
+from ._registry import architecture
 
 
+@architecture("vdsr", count="num_conv", parts="middle convolutions")
 class LMBVDSR(nn.Module):
     """VDSR: bicubic enlargement, then a head, ``num_conv`` middle convolutions and a last one, all at HR size.
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,17 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lmb_quant import archs
-from lmb_quant.errors import LMBError, unknown_name
+from lmb_quant.archs import architecture_called
 from lmb_quant.modules import RPReLU, binary_convs
 from lmb_quant.packing import convert
 from lmb_quant.rewrite import binarize
-
-# Name -> class, argument that counts the body's parts, and how many by default.
-ARCHS: dict[str, tuple[Callable[..., nn.Module], str, int]] = {
-    "srresnet": (archs.LMBSRResNet, "num_block", 16),
-    "vdsr": (archs.LMBVDSR, "num_conv", 18),
-}
 
 
 @dataclass(frozen=True)
@@ -39,26 +31,24 @@ class Networks:
 def empty_network(arch: str, arguments: dict[str, Any]) -> nn.Module:
     """The float network without memory for its parameters."""
     with torch.device("meta"):
-        return ARCHS[arch][0](**arguments, recipe=None)
+        return architecture_called(arch).make(**arguments, recipe=None)
 
 
 def make_networks(arch: str, blocks: int | None, num_feat: int, recipe: str = "lmb") -> Networks:
     """Makes a network for SR factor 4 with random parameters, the same weights in all forms.
 
     Args:
-        arch: ``"srresnet"`` (light tail) or ``"vdsr"``.
-        blocks: Residual blocks or middle convolutions; None for the architecture's default.
+        arch: Short name of an architecture, whose other arguments are its defaults.
+        blocks: How many parts the body has, such as residual blocks; None for the architecture's default.
         num_feat: Channels of the body.
         recipe: Name or file of the recipe of the binary form; its layers must pack.
 
     Raises:
         LMBError: If the architecture or the recipe is unknown, or a layer has no packed form.
     """
-    if arch not in ARCHS:
-        raise LMBError(unknown_name("arch", arch, ARCHS))
-    make, count, default = ARCHS[arch]
-    arguments = {"num_feat": num_feat, count: default if blocks is None else blocks, "upscale": 4}
-    floating = make(**arguments, recipe=None)
+    known = architecture_called(arch)
+    arguments = {"num_feat": num_feat, known.count: known.default_count if blocks is None else blocks, "upscale": 4}
+    floating = known.make(**arguments, recipe=None)
     *others, last = [module for module in floating.modules() if isinstance(module, nn.Conv2d)]
     for conv in others[1:]:
         nn.init.normal_(conv.weight, std=0.006)  # small, or a bit that rounding turns would turn many of later layers

@@ -142,8 +142,8 @@ def measure_speed(
     torchao's int8, static and compiled; bf16 where the CPU has instructions for it. All channels-last.
 
     Args:
-        arch: ``"srresnet"`` with the light tail, or ``"vdsr"``.
-        blocks: Residual blocks (srresnet) or middle convolutions (vdsr); by default 16 or 18.
+        arch: Short name of an architecture, for SR factor 4.
+        blocks: How many parts the body has, such as residual blocks; by default as many as the architecture's own.
         num_feat: Channels of the body.
         recipe: Name or file of the recipe of the packed form.
         size: Height and width of the LR image, pixels; batch 1.

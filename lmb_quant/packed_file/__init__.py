@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a file of a packed network holds, and the checks that it does; docs/bit_layout.md is the specification."""
 
-from .archs import ARCHS as ARCHS
 from .archs import build as build
 from .codecs import Part as Part
 from .codecs import TensorCodec as TensorCodec

@@ -9,12 +9,11 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from lmb_quant import archs
+from lmb_quant.archs import ARCHITECTURES
 from lmb_quant.errors import LMBError, unknown_name
 
 from .header import Arch
 
-ARCHS: dict[str, type[nn.Module]] = {"LMBSRResNet": archs.LMBSRResNet, "LMBVDSR": archs.LMBVDSR}
 _MAX_COUNT = 1 << 16
 
 
@@ -37,15 +36,16 @@ def build(arch: Arch | None, layers: int) -> nn.Module:
     """
     if arch is None:
         raise LMBError("it names no architecture of lmb_quant.archs. Give the network: load(path, model=...).")
-    if arch.type not in ARCHS:
-        raise LMBError(unknown_name("arch", arch.type, ARCHS))
+    if arch.type not in ARCHITECTURES:
+        raise LMBError(unknown_name("arch", arch.type, ARCHITECTURES))
+    known = ARCHITECTURES[arch.type]
     for key, value in arch.args.items():
-        high = layers + 1 if key in ("num_block", "num_conv") else _MAX_COUNT
+        high = layers + 1 if key == known.count else _MAX_COUNT
         plain = isinstance(value, (int, float)) and abs(value) <= high
-        if key == "recipe" or not (plain or (key == "tail" and isinstance(value, str))):
+        if key == "recipe" or not (plain or (key in known.words and isinstance(value, str))):
             raise LMBError(f"arch: {key}: {value!r} is not allowed. Allowed: numbers up to {high}.")
     try:
         with torch.device("meta"), _Undrawn():
-            return ARCHS[arch.type](**arch.args, recipe=None)
+            return known.make(**arch.args, recipe=None)
     except (LMBError, TypeError) as error:
         raise LMBError(f"arch: {error}") from None

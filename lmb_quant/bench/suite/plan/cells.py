@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+from lmb_quant.archs import ARCHITECTURES
 from lmb_quant.errors import LMBError
 from lmb_quant.integrations.basicsr.archs import upscale_argument
 from lmb_quant.recipe import Recipe
@@ -17,8 +18,6 @@ from .data import SuiteData
 from .methods import Method, resolve_methods
 from .schema import Network, Suite
 from .schemes import QAT, host_settings
-
-_OWN_RECIPE = ("LMBSRResNet", "LMBVDSR")
 
 
 def make_cells(suite: Suite, data: SuiteData) -> list[Cell]:
@@ -112,6 +111,6 @@ def _network_g(arch: dict[str, Any], recipe: Recipe | None, upscale: int, place:
             raise LMBError(f"{place}: networks: arch: the key {key!r} is not allowed: the suite fills it in.")
     full = {**arch, argument: upscale}
     plain = None if recipe is None else {**recipe.to_dict(), "metadata": {"name": "method"}}
-    if kind in _OWN_RECIPE:
+    if kind in ARCHITECTURES:  # it takes the recipe itself
         return {**full, "recipe": plain}
     return {"type": "LMBBinarized", "recipe": plain, "arch": full}

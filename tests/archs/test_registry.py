@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""lmb_quant/archs/_registry.py: an architecture that is registered is known everywhere."""
+
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+import lmb_quant as lmb
+from lmb_quant import LMBError
+from lmb_quant.archs import ARCHITECTURES, LMBSRResNet, _registry, architecture, architecture_called
+from lmb_quant.bench.networks import make_networks
+from lmb_quant.cli import app
+
+
+class Plain(LMBSRResNet):
+    def __init__(self, num_block=2, num_feat=8, upscale=2, recipe="lmb"):
+        super().__init__(num_block=num_block, num_feat=num_feat, upscale=upscale, recipe=recipe)
+        self.arch_args = {"num_block": num_block, "num_feat": num_feat, "upscale": upscale}
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    monkeypatch.setattr(_registry, "_architectures", dict(_registry._architectures))
+    for module in ("lmb_quant.packed_file.archs", "lmb_quant.serialize"):
+        monkeypatch.setattr(f"{module}.ARCHITECTURES", _registry._architectures)
+    return architecture("plain", count="num_block", parts="blocks")(Plain)
+
+
+def test_a_registered_architecture_is_saved_by_name_and_benchmarked(plain, tmp_path):
+    net = lmb.convert(plain())
+    lmb.save(net, tmp_path / "net.safetensors")
+    loaded, x = lmb.load(tmp_path / "net.safetensors"), torch.rand(1, 3, 6, 5)
+    assert type(loaded) is plain
+    assert torch.equal(loaded(x), net(x))
+    assert make_networks("plain", None, 8).arguments == {"num_feat": 8, "num_block": 2, "upscale": 4}
+
+
+def test_names_are_unique_and_the_count_exists(plain):
+    with pytest.raises(LMBError, match="already taken"):
+        architecture("plain", count="num_block", parts="blocks")(type("Other", (Plain,), {}))
+    with pytest.raises(LMBError, match="already taken"):
+        architecture("other", count="num_block", parts="blocks")(Plain)
+    with pytest.raises(LMBError, match="no argument 'num_conv'"):
+        architecture("other", count="num_conv", parts="blocks")(type("Other", (Plain,), {}))
+    with pytest.raises(LMBError, match="Did you mean 'plain'"):
+        architecture_called("plane")
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_architecture_takes_the_common_arguments_and_stands_in_the_help(name):
+    known = ARCHITECTURES[name]
+    net = known.make(**{known.count: 1}, num_feat=8, upscale=2, recipe=None)
+    assert isinstance(net, nn.Module)
+    assert set(net.arch_args) >= {known.count, "num_feat", "upscale", *known.words}
+    text = " ".join(CliRunner().invoke(app, ["bench", "speed", "--help"], env={"COLUMNS": "200"}).output.split())
+    assert known.short_name in text
+    assert f"{known.parts} ({known.default_count})" in text
