@@ -15,6 +15,7 @@ from torch.export import Dim
 import lmb_quant as lmb
 from lmb_quant import LMBError
 from lmb_quant.archs import LMBVDSR, LMBSRResNet
+from lmb_quant.ops.binary_conv2d.spec import ACTS
 
 pytestmark = pytest.mark.filterwarnings(  # torch's own, on saving and loading an exported program
     "ignore:No complete tensor found:UserWarning", "ignore:.*LeafSpec:FutureWarning"
@@ -86,6 +87,7 @@ def test_onnx_runs_whole_networks_at_other_sizes(name, tmp_path):
         {"activation": {"binarizer": "sign"}, "unit": {"norm": "batch"}},
         {"rescale": {"rescaler": "spatial"}, "unit": {"act_on": "sum"}},
         {"activation": {"binarizer": "rsign"}},
+        *({"unit": {"act": name}} for name, act in ACTS.items() if act.make),
         {"activation": {"shift": "channel", "gain": "channel"}, "unit": {"act_on": "sum"}},
     ],
     ids=str,
