@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from .conv import BinaryConv2d
 
 PLAIN = (Tensor, nn.Parameter)
-ACTS = ("none", "relu", "hardtanh", "prelu", "rprelu")
-"""Activation functions whose gradient the engine has; others follow its convolution in plain PyTorch."""
 
 
 def why_reference(conv: BinaryConv2d) -> str:
@@ -119,7 +117,7 @@ def _act_of(conv: BinaryConv2d) -> tuple[str | None, dict[str, Tensor]]:
         act, values = packed_act(conv.act)
     except LMBError:
         return None, {}
-    return (act, values) if act in ACTS and isinstance(conv.norm, nn.Identity) else (None, {})
+    return (act, values) if isinstance(conv.norm, nn.Identity) else (None, {})
 
 
 def run(conv: BinaryConv2d, x: Tensor) -> Tensor:

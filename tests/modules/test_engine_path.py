@@ -13,7 +13,7 @@ from torch import nn
 
 from lmb_quant import LMBError, binarize, set_precision, summary
 from lmb_quant.archs import LMBSRResNet
-from lmb_quant.modules import BinaryConv2d, binary_convs, engine_path
+from lmb_quant.modules import ACTIVATIONS, BinaryConv2d, binary_convs, engine_path
 from lmb_quant.ops._library import find
 
 pytestmark = pytest.mark.skipif(find()[0] is None, reason="the engine is not installed")
@@ -94,7 +94,7 @@ def test_steps_equal(data):
     net = layer(
         inputs, outputs, kernel, geometry={**geometry, "bias": draw(True, False)}, activation=activation,
         activation_options=options, skip=same and draw(True, False), act_on=draw("branch", "sum"),
-        act=draw("none", "identity", "hardtanh", "leaky_relu", "prelu", "rprelu", "maxout"),
+        act=draw(*ACTIVATIONS),
         rescale="spatial" if factor else "none",
     )  # fmt: skip
     x = torch.randn(draw(1, 2, 3, 9), inputs, draw(1, 2, 5, 8) + 4 * (not same), draw(1, 3, 7, 37) + 4 * (not same))

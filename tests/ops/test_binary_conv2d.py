@@ -104,6 +104,27 @@ def test_engine_equals_the_reference_at_the_edges_of_float(threshold, value):
     torch.testing.assert_close(binary_conv2d(x, a), reference.binary_conv2d(x, a), rtol=0, atol=0, equal_nan=True)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -0.0, 1e-42, 3e38, -3e38, 87.5, -87.5, -88.5, -89.5])
+@pytest.mark.parametrize("act", ACT_PARTS)
+def test_every_act_equals_the_reference_at_the_edges_of_float(act, value):
+    x = torch.randn(1, 8, 6, 7)
+    x[0, :, 2, 3] = value
+    a = layer(act=act, act_on="sum", skip=True, threshold="none")._replace(weight_scale=torch.zeros(8), bias=None)
+    torch.testing.assert_close(binary_conv2d(x, a), reference.binary_conv2d(x, a), rtol=0, atol=0, equal_nan=True)
+
+
+def test_silu_is_the_function_to_rounding():
+    v = torch.cat([torch.linspace(-88, 90, 100_001), torch.randn(100_000)])
+    exact = v.double() / (1 + v.double().neg().exp())
+    y = reference.ACTS["silu"](v, layer(act="silu"))
+    torch.testing.assert_close(y.double(), exact, rtol=2**-22, atol=0)
+    torch.testing.assert_close(y, nn.functional.silu(v), rtol=2**-21, atol=0)
+    edges = torch.tensor([-3e38, -0.0, math.inf, -math.inf, math.nan])
+    torch.testing.assert_close(
+        reference.ACTS["silu"](edges, layer(act="silu")), nn.functional.silu(edges), rtol=0, atol=0, equal_nan=True
+    )
+
+
 FORMS = {"none": ("sign", {}), "channel": ("rsign", {}), "local": ("local_mean", {}),
          "global": ("local_mean", {"window": "global"})}  # fmt: skip
 

@@ -6,9 +6,31 @@
 //   V::zero(), V::set1(x)                       the same number in all lanes
 //   V::load(p), v.store(p)                      lanes floats, at any address
 //   V::load_part(p, n), v.store_part(p, n)      the first n < lanes only; the other lanes are read as 0, not written
-//   add(a, b), sub(a, b), mul(a, b)             each rounds once
+//   add(a, b), sub(a, b), mul(a, b), div(a, b)  each rounds once
 //   sub_twice(a, b)                             a - 2 b, b a whole number below 2^23
 //   select_gt(a, b, yes, no)                    lane by lane a > b ? yes : no; a comparison with NaN is false
+//   exp2_of_low_bits(t)                         2^n of t = kWhole + n, n whole, -126 to 128; 2^128 is infinity
+
+constexpr float kWhole = 12582912.0f;  // 1.5 * 2^23: added, it rounds to a whole number, which the low bits then hold
+
+template <class V>
+LMBQ_INLINE V limited(V v, float low, float high) {  // NaN stays NaN
+    const V least = V::set1(low), most = V::set1(high);
+    return select_gt(v, most, most, select_gt(least, v, least, v));
+}
+
+// By 2^n exp(r), u = n log 2 + r; the polynomial is this project's own, its error 4e-9.
+template <class V>
+LMBQ_INLINE V exp_limited(V u) {
+    u = limited(u, -87.0f, 89.0f);
+    const V t = add(mul(u, V::set1(1.4426950216293335f)), V::set1(kWhole)), n = sub(t, V::set1(kWhole));
+    const V r = sub(sub(u, mul(n, V::set1(0.693145751953125f))), mul(n, V::set1(1.428606765330187e-06f)));
+    const float c[] = {0.0013814539415761828f, 0.00836874544620514f, 0.04166838899254799f, 0.1666652113199234f,
+                       0.4999999403953552f};
+    V q = V::set1(c[0]);
+    for (int i = 1; i < 5; i++) q = add(mul(q, r), V::set1(c[i]));
+    return mul(add(add(mul(q, mul(r, r)), r), V::set1(1.0f)), exp2_of_low_bits(t));
+}
 
 // The parameters of V::lanes output channels, read once: vector stores may alias anything, so the compiler would read
 // them again after every store.
@@ -23,16 +45,13 @@ struct Params {
     V activate(V v) const {
         if (ACT == LMBQ_ACT_RELU) return select_gt(V::zero(), v, V::zero(), v);
         if (ACT == LMBQ_ACT_HARDTANH) return limited(v, -1.0f, 1.0f);
+        if (ACT == LMBQ_ACT_SILU) return div(v, add(exp_limited(sub(V::zero(), v)), V::set1(1.0f)));
         if (ACT == LMBQ_ACT_PRELU) return select_gt(v, V::zero(), v, mul(v, slope));
         if (ACT == LMBQ_ACT_RPRELU) {
             V d = sub(v, gamma);
             return add(select_gt(v, gamma, d, mul(slope, d)), zeta);
         }
         return v;
-    }
-    static V limited(V v, float low, float high) {  // NaN stays NaN
-        const V least = V::set1(low), most = V::set1(high);
-        return select_gt(v, most, most, select_gt(least, v, least, v));
     }
     V scaled(V count, V corr, const float* factor) const {
         const V v = mul(sub_twice(corr, count), scale);

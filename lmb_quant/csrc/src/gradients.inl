@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The backward pass of a binary unit, for a float vector V with load, load_part, store, store_part, zero, set1, add, sub,
-// mul, div, abs, select_gt, and a Quad of four floats with load, store, add and transpose. Included inside an anonymous
-// namespace.
+// The backward pass of a binary unit. Included inside an anonymous namespace, after epilogue.inl. The float vector V
+// fulfils the contract there, less sub_twice, and has abs(a); Quad holds four floats and has load, store, add and
+// transpose(q), which turns four of them.
 //
 // Gradient convolutions have one operand of -1 and +1. So of every four values of the other one, all sixteen sums with
 // signs are put into a table, and each four bits choose one of them: a load and an addition do 4 multiplications of every
@@ -41,6 +41,10 @@ LMBQ_INLINE V act_grad(const UnitGradRow& r, V v, V gy, int o) {
     if (ACT == LMBQ_ACT_HARDTANH) {
         const V inside = select_gt(V::set1(1.0f), v, gy, V::zero());
         return select_gt(v, V::set1(-1.0f), inside, V::zero());
+    }
+    if (ACT == LMBQ_ACT_SILU) {
+        const V one = V::set1(1.0f), s = div(one, add(exp_limited(sub(V::zero(), v)), one));
+        return mul(gy, mul(s, add(one, mul(v, sub(one, s)))));
     }
     if (ACT == LMBQ_ACT_PRELU) {
         accumulate(GRAD_SLOPE, select_gt(v, V::zero(), V::zero(), mul(v, gy)));

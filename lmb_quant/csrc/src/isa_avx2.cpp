@@ -49,6 +49,10 @@ LMBQ_INLINE F8 select_gt(F8 a, F8 b, F8 yes, F8 no) {
     return {_mm256_blendv_ps(no.v, yes.v, _mm256_cmp_ps(a.v, b.v, _CMP_GT_OQ))};
 }
 LMBQ_INLINE F8 sub_twice(F8 a, F8 b) { return {_mm256_fnmadd_ps(b.v, _mm256_set1_ps(2.0f), a.v)}; }
+LMBQ_INLINE F8 exp2_of_low_bits(F8 t) {
+    const __m256i shifted = _mm256_slli_epi32(_mm256_castps_si256(t.v), 23);
+    return {_mm256_castsi256_ps(_mm256_add_epi32(shifted, _mm256_set1_epi32(0x3f800000)))};
+}
 
 struct Quad {
     __m128 v;

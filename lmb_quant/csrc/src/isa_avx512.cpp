@@ -60,6 +60,10 @@ LMBQ_INLINE F16 select_gt(F16 a, F16 b, F16 yes, F16 no) {
     return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ), no.v, yes.v)};
 }
 LMBQ_INLINE F16 sub_twice(F16 a, F16 b) { return {_mm512_fnmadd_ps(b.v, _mm512_set1_ps(2.0f), a.v)}; }
+LMBQ_INLINE F16 exp2_of_low_bits(F16 t) {
+    const __m512i shifted = _mm512_slli_epi32(_mm512_castps_si512(t.v), 23);
+    return {_mm512_castsi512_ps(_mm512_add_epi32(shifted, _mm512_set1_epi32(0x3f800000)))};
+}
 
 struct Quad {
     __m128 v;

@@ -39,6 +39,10 @@ LMBQ_INLINE F4 div(F4 a, F4 b) { return {vdivq_f32(a.v, b.v)}; }
 LMBQ_INLINE F4 abs(F4 a) { return {vabsq_f32(a.v)}; }
 LMBQ_INLINE F4 select_gt(F4 a, F4 b, F4 yes, F4 no) { return {vbslq_f32(vcgtq_f32(a.v, b.v), yes.v, no.v)}; }
 LMBQ_INLINE F4 sub_twice(F4 a, F4 b) { return {vfmsq_f32(a.v, b.v, vdupq_n_f32(2.0f))}; }
+LMBQ_INLINE F4 exp2_of_low_bits(F4 t) {
+    const uint32x4_t shifted = vshlq_n_u32(vreinterpretq_u32_f32(t.v), 23);
+    return {vreinterpretq_f32_u32(vaddq_u32(shifted, vdupq_n_u32(0x3f800000)))};
+}
 
 using Quad = F4;
 LMBQ_INLINE void transpose(Quad (&q)[4]) {

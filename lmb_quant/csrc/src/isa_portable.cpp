@@ -23,8 +23,17 @@ struct F1 {
 inline F1 add(F1 a, F1 b) { return {a.v + b.v}; }
 inline F1 sub(F1 a, F1 b) { return {a.v - b.v}; }
 inline F1 mul(F1 a, F1 b) { return {a.v * b.v}; }
+inline F1 div(F1 a, F1 b) { return {a.v / b.v}; }
 inline F1 select_gt(F1 a, F1 b, F1 yes, F1 no) { return a.v > b.v ? yes : no; }
 inline F1 sub_twice(F1 a, F1 b) { return {a.v - (b.v + b.v)}; }
+inline float exp2_of_low_bits(float t) {
+    uint32_t bits;
+    memcpy(&bits, &t, sizeof bits);
+    bits = (bits << 23) + 0x3f800000u;
+    memcpy(&t, &bits, sizeof bits);
+    return t;
+}
+inline F1 exp2_of_low_bits(F1 t) { return {exp2_of_low_bits(t.v)}; }
 
 // Eight floats as a plain array: the compiler may vectorise it for the baseline instruction set.
 struct F8 {
@@ -56,6 +65,7 @@ struct F8 {
 inline F8 add(const F8& a, const F8& b) { LMBQ_EACH(a.v[i] + b.v[i]); }
 inline F8 sub(const F8& a, const F8& b) { LMBQ_EACH(a.v[i] - b.v[i]); }
 inline F8 mul(const F8& a, const F8& b) { LMBQ_EACH(a.v[i] * b.v[i]); }
+inline F8 exp2_of_low_bits(const F8& t) { LMBQ_EACH(exp2_of_low_bits(t.v[i])); }
 inline F8 div(const F8& a, const F8& b) { LMBQ_EACH(a.v[i] / b.v[i]); }
 inline F8 select_gt(const F8& a, const F8& b, const F8& yes, const F8& no) { LMBQ_EACH(a.v[i] > b.v[i] ? yes.v[i] : no.v[i]); }
 inline F8 abs(const F8& a) { LMBQ_EACH(fabsf(a.v[i])); }

@@ -64,12 +64,29 @@ def _rprelu(y: Tensor, a: LayerArguments) -> Tensor:
     return torch.where(y > gamma, moved, _per_channel(a.slope) * moved) + _per_channel(a.zeta)
 
 
+def exp_limited(u: Tensor) -> Tensor:
+    """``exp(u)`` in float32, relative error below 2^-22; that of -87 below it, infinity from 88.4 on.
+
+    ``2^n exp(r)``, u = n log 2 + r, log 2 in two parts. Each step rounds on its own; their order is part of the
+    definition. The polynomial is this project's own, of degree 6 with an error of 4e-9.
+    """
+    u = u.clamp(-87, 89)
+    n = (u * 1.4426950216293335).round()
+    r = (u - n * 0.693145751953125) - n * 1.428606765330187e-06
+    q = torch.full_like(r, 0.0013814539415761828)
+    for c in (0.00836874544620514, 0.04166838899254799, 0.1666652113199234, 0.4999999403953552):
+        q = q * r + c
+    power = ((n.to(torch.int32) + 127) << 23).view(torch.float32)  # 2^n, by its bits; 2^128 is infinity
+    return ((q * (r * r) + r) + 1) * power
+
+
 ACTS: Mapping[str, Callable[[Tensor, LayerArguments], Tensor]] = {
     "none": lambda y, a: y,
     "relu": lambda y, a: torch.where(y < 0, 0.0, y),
     "hardtanh": lambda y, a: y.clamp(-1, 1),
     "prelu": _prelu,
     "rprelu": _rprelu,
+    "silu": lambda y, a: y / (exp_limited(0 - y) + 1),
 }
 """The definition of each activation function of the specification."""
 

@@ -190,6 +190,13 @@ ACTS: Mapping[str, Act] = {
         onnx=_onnx_hardtanh,
         make=lambda channels: nn.Hardtanh(),
     ),
+    "silu": Act(
+        code=6,
+        words="SiLU",
+        read=lambda act: {} if isinstance(act, nn.SiLU) else None,
+        onnx=lambda op, y, a: op.Mul(y, op.Sigmoid(y)),
+        make=lambda channels: nn.SiLU(),
+    ),
 }
 
 ENGINE_INTEGERS: Mapping[str, Callable[[LayerArguments, int], int]] = {

@@ -121,10 +121,24 @@ float pixel_factor(const Case& c, const Data& d, int n, int row, int col) {
     return f < 0 ? 0 : f > 1 ? 1 : f;
 }
 
+float exp_limited(float u) {
+    u = u < -87 ? -87 : u > 89 ? 89 : u;
+    const float scaled = u * 1.4426950216293335f, n = std::nearbyint(scaled);
+    const float high = n * 0.693145751953125f, low = n * 1.428606765330187e-06f, r = (u - high) - low;
+    float q = 0.0013814539415761828f;
+    for (float c : {0.00836874544620514f, 0.04166838899254799f, 0.1666652113199234f, 0.4999999403953552f}) {
+        const float product = q * r;
+        q = product + c;
+    }
+    const float square = r * r, product = q * square;
+    return ((product + r) + 1) * (n > 127 ? INFINITY : std::ldexp(1.0f, std::isnan(n) ? 0 : (int)n));
+}
+
 float activate(const Case& c, const Data& d, float v, size_t o) {
     const float slope = d.slope.empty() ? 0 : d.slope[c.slopes == 1 ? 0 : o];
     if (c.act == LMBQ_ACT_RELU) return v < 0 ? 0 : v;
     if (c.act == LMBQ_ACT_HARDTANH) return v < -1 ? -1 : v > 1 ? 1 : v;
+    if (c.act == LMBQ_ACT_SILU) return v / (exp_limited(0 - v) + 1);
     if (c.act == LMBQ_ACT_LEAKY || c.act == LMBQ_ACT_PRELU) return v > 0 ? v : slope * v;
     if (c.act != LMBQ_ACT_RPRELU) return v;
     const float moved = v - d.gamma[o], scaled = slope * moved;
