@@ -95,13 +95,15 @@ def in_words(record: Mapping[str, Any]) -> dict[str, str]:
 
 def package_versions(packages: Iterable[str]) -> dict[str, str]:
     """Versions of Python and of packages, ``"not installed"`` where there is none."""
-    found = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+    return {"python": platform.python_version(), **{package: package_version(package) for package in packages}}
+
+
+def package_version(package: str) -> str:
+    """The version of a package, ``"not installed"`` where there is none."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def source_commit() -> str | None:

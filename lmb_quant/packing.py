@@ -57,10 +57,9 @@ def convert(model: nn.Module, inplace: bool = False) -> nn.Module:
     elif model in packed:
         model = packed[model]
     else:
-        for parent in list(model.modules()):
-            for child, module in parent._modules.items():
-                if module in packed:
-                    setattr(parent, child, packed[module])
+        for name, module in list(model.named_modules(remove_duplicate=False)):
+            if module in packed:
+                model.set_submodule(name, packed[module])
     remember_recipe(model, recipe)
     return ready(model)
 

@@ -7,10 +7,9 @@ import re
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
-from typing_extensions import Self
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, create_model, model_validator
 
 from lmb_quant.errors import LMBError, RecipeError, unknown_name
 from lmb_quant.strict_data import validate
@@ -121,16 +120,16 @@ class WeightOverride(ActivationOverride):
     scale: str | None = None
 
 
-class UnitOverride(BaseModel):
-    """Unit keys that replace those of the scheme."""
-
-    model_config = _STRICT
-    skip: Literal["auto", "shape", "none"] | None = None
-    norm: str | None = None
-    act: str | None = None
-    act_on: Literal["branch", "sum", "inner_sum"] | None = None
-    pre_norm: str | None = None
-    chain: Annotated[int, Field(ge=1)] | None = None
+if TYPE_CHECKING:
+    UnitOverride = Unit
+else:
+    UnitOverride = create_model(
+        "UnitOverride",
+        __config__=_STRICT,
+        __doc__="Unit keys that replace those of the scheme.",
+        __module__=__name__,
+        **{name: (field.annotation | None, None) for name, field in Unit.model_fields.items()},
+    )
 
 
 class Override(BaseModel):

@@ -21,6 +21,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 from lmb_quant.binarizers import Chain, Place, keeps_size
 from lmb_quant.errors import LMBError, RecipeError, unknown_name
 from lmb_quant.modules import (
+    IDENTITY,
     BinaryConv2d,
     LayerConfig,
     PackedBinaryConv2d,
@@ -166,8 +167,7 @@ def binarize(model: nn.Module, recipe: RecipeLike, *, input_size: tuple[int, ...
             if not name:
                 remember_recipe(new, applied)
                 return new
-            parent, _, child = name.rpartition(".")
-            setattr(modules[parent], child, new)
+            model.set_submodule(name, new)
     _link(made)
     remember_recipe(model, applied)
     return model
@@ -472,7 +472,7 @@ def _any_match(pattern: str, names: tuple[str, ...]) -> bool:
 
 def _layer_config(scheme: Scheme, *, skip: bool = False, ends_block: bool = False) -> LayerConfig:
     unit, rescale = scheme.unit, scheme.rescale
-    has_act = unit.act_on != "inner_sum" or not ends_block
+    keeps_act = unit.act_on != "inner_sum" or not ends_block
     return LayerConfig(
         activation=scheme.activation.binarizer,
         activation_options=scheme.activation.options,
@@ -480,7 +480,7 @@ def _layer_config(scheme: Scheme, *, skip: bool = False, ends_block: bool = Fals
         weight_options=scheme.weight.options,
         alpha=scheme.weight.scale,
         norm=unit.norm,
-        act=unit.act if has_act else "identity",
+        act=unit.act if keeps_act else IDENTITY,
         skip=skip,
         act_on="branch" if unit.act_on in (None, "branch") else "sum",
         pre_norm=unit.pre_norm or "none",

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from lmb_quant.archs import ARCHITECTURES
 from lmb_quant.errors import LMBError
 from lmb_quant.files import check_writable, write_atomically
+from lmb_quant.machine import package_version
 from lmb_quant.modules import BinaryConv2d, PackedBinaryConv2d, PackedConfig
 from lmb_quant.packed_file import (
     DTYPES,
@@ -35,7 +36,6 @@ from lmb_quant.packed_file import (
     from_text,
     join_names,
     other_parts,
-    package_version,
     packed_parts,
     read_configs,
     to_text,
@@ -83,7 +83,7 @@ def save(model: nn.Module, path: str | Path) -> None:
     recipe = recipe_of(model)
     tensors, encoded = _plain(model)
     header = Header(
-        package_version=package_version(),
+        package_version=package_version("lmb-quant"),
         arch=Arch(type=name, args=dict(getattr(model, "arch_args", {}))) if known else None,
         recipe=None if recipe is None else recipe.to_dict(),
         layers={n: asdict(m.config) for n, m in layers.items()},
@@ -224,6 +224,5 @@ def _with_layers(model: nn.Module, configs: Mapping[str, PackedConfig]) -> nn.Mo
         layer = made.setdefault(modules[name], PackedBinaryConv2d(config, device="meta"))
         if not name:
             return layer
-        parent, _, child = name.rpartition(".")
-        setattr(modules[parent], child, layer)
+        model.set_submodule(name, layer)
     return model

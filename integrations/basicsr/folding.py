@@ -30,8 +30,7 @@ def folded(network: nn.Module) -> nn.Module:
     network = copy.deepcopy(network).eval()
     for name, block in list(network.named_modules()):
         if isinstance(block, ECB):
-            parent, _, child = name.rpartition(".")
-            setattr(network.get_submodule(parent), child, _fold(block))
+            network.set_submodule(name, _fold(block))
     return network
 
 

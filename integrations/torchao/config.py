@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields, make_dataclass
+from typing import Any, Self
 
 from torch import nn
-from typing_extensions import Self
 
 from lmb_quant.errors import LMBError, unknown_name
 from lmb_quant.modules import BinaryConv2d, LayerConfig, PackedBinaryConv2d
@@ -22,8 +21,17 @@ _ACTIVATION = {"local_mean": {"window": 3, "surrogate": "approx_sign"}}
 _WEIGHT = {"sign": {"surrogate": "adaptive_triangle"}}
 
 
+# The words of a layer, each None where it is not given.
+_Words: Any = make_dataclass(
+    "_Words",
+    [(field.name, f"{field.type} | None", None) for field in fields(LayerConfig)],
+    bases=(AOBaseConfig,),
+    kw_only=True,
+)
+
+
 @dataclass(kw_only=True)
-class LMBConfig(AOBaseConfig):
+class LMBConfig(_Words):
     """Binarises or packs the convolutions that ``quantize_`` hands over.
 
     The words are those of :class:`lmb_quant.modules.LayerConfig`; those not given are the scheme of recipe ``lmb``.
@@ -58,19 +66,6 @@ class LMBConfig(AOBaseConfig):
         'PackedBinaryConv2d'
     """
 
-    activation: str | None = None
-    activation_options: dict[str, Any] | None = None
-    weight: str | None = None
-    weight_options: dict[str, Any] | None = None
-    alpha: str | None = None
-    norm: str | None = None
-    act: str | None = None
-    skip: bool | None = None
-    act_on: str | None = None
-    pre_norm: str | None = None
-    rescale: str | None = None
-    rescale_options: dict[str, Any] | None = None
-    chain: int | None = None
     step: str = "prepare"
     version: int = _VERSION
 
@@ -112,7 +107,7 @@ class LMBConfig(AOBaseConfig):
 
     def _completed(self) -> LayerConfig:
         activation, weight = self.activation or "local_mean", self.weight or "sign"
-        scheme = {
+        scheme: dict[str, Any] = {
             "activation": activation,
             "activation_options": _ACTIVATION.get(activation, {}),
             "weight": weight,

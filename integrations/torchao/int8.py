@@ -9,11 +9,10 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, fx, nn
-from typing_extensions import Self
 
 from ._host import INSTALL, MissingTorchAOError, UnsupportedSchemeError
 

@@ -68,7 +68,7 @@ def apply_conv(conv: nn.Module, x: Tensor, overwrite: bool) -> Tensor:
 def conv_act(conv: nn.Module, x: Tensor, act: nn.Module, overwrite: bool) -> Tensor:
     """Convolution, then ``act``, unless the convolution is a binary one that brings its own activation function."""
     y = apply_conv(conv, x, overwrite)
-    return y if isinstance(conv, (BinaryConv2d, PackedBinaryConv2d)) and conv.has_act else act(y)
+    return y if isinstance(conv, (BinaryConv2d, PackedBinaryConv2d)) and conv.replaces_act else act(y)
 
 
 def has_skip(conv: nn.Module) -> bool:

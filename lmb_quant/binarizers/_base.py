@@ -6,12 +6,11 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
-from typing_extensions import Self
 
 from lmb_quant.errors import LMBError
 from lmb_quant.ops import Comparison, Threshold

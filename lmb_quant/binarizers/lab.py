@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from lmb_quant.ops import surrogate_sign
 
@@ -46,8 +45,8 @@ class LAB(ActivationBinarizer):
 
     @classmethod
     def for_conv(cls, conv: nn.Conv2d, **options: Any) -> Self:
-        """Makes it for the convolution's input channels, on its device and with its dtype."""
-        return cls(conv.in_channels, **options).to(conv.weight.device, conv.weight.dtype)
+        """Makes it for the convolution's input channels."""
+        return cls(conv.in_channels, **options)
 
     def forward(self, x: Tensor) -> Tensor:
         """Binarises ``(N, C, H, W)``."""

@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from lmb_quant.errors import LMBError, unknown_name
 from lmb_quant.ops import Comparison, Threshold, check_surrogate, local_mean_sign

@@ -2,6 +2,7 @@
 """The modules that a rewrite puts into a network."""
 
 from .activation import ACTIVATIONS as ACTIVATIONS
+from .activation import IDENTITY as IDENTITY
 from .activation import RPReLU as RPReLU
 from .activation import make_act as make_act
 from .conv import BinaryConv2d as BinaryConv2d

@@ -64,9 +64,12 @@ class Maxout(nn.Module):
         return positive * x.clamp(min=0) + negative * x.clamp(max=0)
 
 
+NONE, IDENTITY = "none", "identity"
+"""Both are y = x. With ``none`` the network's own activation function stays, ``identity`` takes its place."""
+
 ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
-    "none": lambda channels: nn.Identity(),
-    "identity": lambda channels: nn.LeakyReLU(1.0),  # y = x, yet the unit's own act: the network adds no other
+    NONE: lambda channels: nn.Identity(),
+    IDENTITY: lambda channels: nn.Identity(),
     "leaky_relu": lambda channels: nn.LeakyReLU(0.1),
     "maxout": Maxout,
     "rprelu": RPReLU,

@@ -6,10 +6,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from lmb_quant.binarizers import (
     ActivationBinarizer,
@@ -24,10 +23,8 @@ from lmb_quant.ops import check_weight_scale, weight_scale
 from lmb_quant.ops.binary_conv2d.spec import ACT_ON
 
 from . import engine_path
-from .activation import make_act
+from .activation import IDENTITY, NONE, make_act
 from .norm import make_norm
-
-NONE = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,9 +120,9 @@ class BinaryConv2d(nn.Conv2d):
         return new
 
     @property
-    def has_act(self) -> bool:
-        """Whether an activation function is part of the unit, so that the network's own one is not needed."""
-        return not isinstance(self.act, nn.Identity)
+    def replaces_act(self) -> bool:
+        """Whether the unit's activation function, ``identity`` included, takes the place of the network's own."""
+        return self.config.act != NONE or not isinstance(self.act, nn.Identity)
 
     @property
     def has_skip(self) -> bool:
@@ -143,7 +140,7 @@ class BinaryConv2d(nn.Conv2d):
         parts = (self.binarize_input, self.binarize_weight, self.pre_norm, self.rescale, self.act)
         unit = [p for part in parts if part is not None for p in part.parameters()]
         has_bias = self.bias is not None or not isinstance(self.norm, nn.Identity)
-        slope = isinstance(self.act, nn.LeakyReLU)
+        slope = isinstance(self.act, nn.LeakyReLU) or self.config.act == IDENTITY
         return packed + 4 * (
             outputs * self.binarize_weight.bases + outputs * has_bias + slope + sum(p.numel() for p in unit)
         )

@@ -6,11 +6,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from lmb_quant.errors import LMBError, unknown_name
 from lmb_quant.ops import LayerArguments, binary_conv2d, weight_scale
@@ -30,6 +29,7 @@ from lmb_quant.ops.binary_conv2d.spec import (
 )
 from lmb_quant.ops.threshold import check_threshold
 
+from .activation import NONE
 from .conv import BinaryConv2d
 from .engine_path import padding_of
 
@@ -179,6 +179,8 @@ class PackedBinaryConv2d(nn.Module):
         factor = _pixel_factor(conv)
         scale, bias = _folded(conv)
         act, values = packed_act(conv.act)
+        if act == NONE and conv.replaces_act:
+            act, values = "prelu", {"slope": torch.ones(1)}  # y = x, and the file says that there is an act
         new = cls(
             PackedConfig(
                 **geometry_of(conv),
@@ -204,9 +206,9 @@ class PackedBinaryConv2d(nn.Module):
         return new.train(conv.training)
 
     @property
-    def has_act(self) -> bool:
-        """Whether an activation function is part of the unit, so that the network's own one is not needed."""
-        return self.config.act != "none"
+    def replaces_act(self) -> bool:
+        """Whether the unit's activation function takes the place of the network's own; ``identity`` is a slope of 1."""
+        return self.config.act != NONE
 
     @property
     def has_skip(self) -> bool:

@@ -14,7 +14,6 @@ from .header import Encoded as Encoded
 from .header import Header as Header
 from .header import checksum as checksum
 from .header import from_text as from_text
-from .header import package_version as package_version
 from .header import to_text as to_text
 from .layout import DTYPES as DTYPES
 from .layout import check_aliases as check_aliases

@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
@@ -49,14 +48,6 @@ class Header(BaseModel):
     layers: dict[str, dict[str, Any]]
     encoded: dict[str, Encoded] = {}
     sha256: str = ""
-
-
-def package_version() -> str:
-    """Version of this package as it is installed."""
-    try:
-        return version("lmb-quant")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def to_text(header: Header, tensors: Mapping[str, Tensor]) -> str:

@@ -4,11 +4,11 @@
 import numpy as np
 import pytest
 import torch
-from helpers import assert_close
+from helpers import assert_close, config, conv
 from torch import nn
 
 from lmb_quant import LMBError
-from lmb_quant.modules import ACTIVATIONS, NORMS, RPReLU, make_act, make_norm
+from lmb_quant.modules import ACTIVATIONS, NORMS, BinaryConv2d, PackedBinaryConv2d, RPReLU, make_act, make_norm
 
 
 def test_rprelu_against_the_formula():
@@ -36,10 +36,14 @@ def test_maxout_against_the_formula():
     assert_close(act(x), a * np.maximum(u, 0) - b * np.maximum(-u, 0))
 
 
-def test_identity_is_an_act_of_its_own():
+@pytest.mark.parametrize("name", ["none", "identity"])
+def test_none_and_identity_are_one_function_and_only_one_replaces_that_of_the_network(name):
     x = torch.randn(2, 3, 4, 4)
-    assert torch.equal(make_act("identity", 3)(x), x)
-    assert not isinstance(make_act("identity", 3), nn.Identity)  # else the network would add its own
+    assert torch.equal(make_act(name, 3)(x), x)
+    binary = BinaryConv2d.from_float(conv(3, 3), config(act=name)).eval()
+    packed = PackedBinaryConv2d.from_binary(binary)
+    assert binary.replaces_act == packed.replaces_act == (name == "identity")
+    assert torch.equal(packed(x), PackedBinaryConv2d.from_binary(BinaryConv2d.from_float(binary, config()))(x))
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)

@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import torch
@@ -87,7 +87,7 @@ def time_cells(cells: Sequence[Cell], store: Store, size: tuple[int, int], round
         for cell, own in zip(cells, forms, strict=True)
         if cell.method == FLOAT
     }
-    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    now = datetime.now(UTC).isoformat(timespec="seconds")
     settings = {"rounds": rounds, "size": list(size), "threads": 1, "clock": CPU_TIME}
     common = {"format": 1, **settings, "machine": asdict(Machine()), "measured": now}
     return [
