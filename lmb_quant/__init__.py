@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .modules import set_precision as set_precision
     from .packing import convert as convert
     from .recipe import Recipe as Recipe
-    from .report import summary as summary
+    from .counting import summary as summary
     from .rewrite import binarize as binarize
     from .rewrite import plan as plan
     from .rewrite import recipe_of as recipe_of
@@ -38,7 +38,7 @@ _PLACES = {
     "recipe_of": "rewrite",
     "save": "serialize",
     "set_precision": "modules",
-    "summary": "report",
+    "summary": "counting",
     "upscale": "upscaling",
 }
 """Public name -> its module. No module has the name of one: as a submodule it would take its place."""

@@ -91,7 +91,7 @@ def summary(
 ) -> None:
     """Count parameters, bytes and operations of an option file's network."""
     from lmb_quant.integrations.basicsr.networks import built_network  # the host is heavy and optional
-    from lmb_quant.report import summary as summarize
+    from lmb_quant.counting import summary as summarize
 
     network, channels = built_network(opt)
     _say(str(summarize(network, (1, channels, *size))))

@@ -61,10 +61,10 @@ def convert(model: nn.Module, inplace: bool = False) -> nn.Module:
             if module in packed:
                 model.set_submodule(name, packed[module])
     remember_recipe(model, recipe)
-    return ready(model)
+    return for_inference(model)
 
 
-def ready(model: nn.Module) -> nn.Module:
+def for_inference(model: nn.Module) -> nn.Module:
     """A packed network as it runs: eval mode, no gradients, float convolutions in the memory format of packed ones."""
     channels_last: nn.Module = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return channels_last.eval().requires_grad_(False)

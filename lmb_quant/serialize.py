@@ -40,7 +40,7 @@ from lmb_quant.packed_file import (
     read_configs,
     to_text,
 )
-from lmb_quant.packing import ready
+from lmb_quant.packing import for_inference
 from lmb_quant.recipe import Recipe
 from lmb_quant.rewrite import recipe_of, remember_recipe
 from lmb_quant.wrappers import unwrapped, wrapped_parts
@@ -200,7 +200,7 @@ def _load(path: Path, model: nn.Module | None) -> nn.Module:
     model = _with_layers(model, configs)
     model.load_state_dict(tensors, assign=True)
     remember_recipe(model, recipe)
-    return ready(model)
+    return for_inference(model)
 
 
 def _decoded(tensors: dict[str, Tensor], encoded: Mapping[str, Encoded]) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from lmb_quant.errors import LMBError
 from basicsr.data.transforms import augment
 from basicsr.utils import bgr2ycbcr
 
-from .images import Pixels, find_images, open_store
+from .images import BGRImage, find_images, open_store
 
 _GIB = 2**30
 _LEAST_LR = 2  # pixels a side, or the reduction fails
@@ -83,7 +83,7 @@ class HRImageDataset(Dataset[dict[str, Any]]):
         path = str(self.store.paths[index])
         return {"gt": self._to_tensor(hr), "lq": self._to_tensor(lr), "gt_path": path, "lq_path": path}
 
-    def _to_tensor(self, image: Pixels) -> Tensor:
+    def _to_tensor(self, image: BGRImage) -> Tensor:
         """Turns BGR ``(H, W, 3)``, uint8, into RGB or Y ``(C, H, W)``, float32 in [0, 1].
 
         By NumPy, which, unlike torch's threads, does not get slow when every core is busy training.
@@ -93,7 +93,7 @@ class HRImageDataset(Dataset[dict[str, Any]]):
             values = bgr2ycbcr(values, y_only=True)[..., None]
         return torch.from_numpy(np.ascontiguousarray(values[..., ::-1].transpose(2, 0, 1), dtype=np.float32))
 
-    def _crop(self, hr: Pixels, lr: Pixels) -> tuple[Pixels, Pixels]:
+    def _crop(self, hr: BGRImage, lr: BGRImage) -> tuple[BGRImage, BGRImage]:
         """Cuts the same part out of both images."""
         side = self.gt_size // self.scale
         top, left = (random.randint(0, length - side) for length in lr.shape[:2])

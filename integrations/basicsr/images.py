@@ -18,7 +18,8 @@ from lmb_quant.errors import LMBError
 
 from basicsr.utils.matlab_functions import imresize
 
-Pixels = NDArray[np.uint8]
+BGRImage = NDArray[np.uint8]
+"""uint8 ``(H, W, 3)``, channels blue, green, red, as OpenCV and BasicSR have them."""
 
 EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
@@ -52,7 +53,7 @@ def _images_in(folder: Path) -> list[Path]:
     )
 
 
-def read_image(path: Path) -> Pixels:
+def read_bgr(path: Path) -> BGRImage:
     """Reads an image as BGR, ``(H, W, 3)``, uint8; gray is replicated, transparency dropped, the EXIF turn applied.
 
     Raises:
@@ -71,13 +72,13 @@ def read_image(path: Path) -> Pixels:
     return np.ascontiguousarray(rgb[..., ::-1])
 
 
-def crop_to_multiple(image: Pixels, upscale: int) -> Pixels:
+def crop_to_multiple(image: BGRImage, upscale: int) -> BGRImage:
     """Crops ``(H, W, C)`` at the bottom and the right so that H and W are multiples of ``upscale``."""
     height, width = image.shape[:2]
     return image[: height - height % upscale, : width - width % upscale]
 
 
-def reduce_image(image: Pixels, upscale: int) -> Pixels:
+def reduce_image(image: BGRImage, upscale: int) -> BGRImage:
     """Reduces ``(H, W, C)``, H and W multiples of ``upscale``, as MATLAB's bicubic imresize does; rounded to uint8."""
     small = imresize(image.astype(np.float32) / 255.0, 1 / upscale)
     return np.ascontiguousarray((small.clip(0, 1) * 255.0).round().astype(np.uint8))
@@ -113,8 +114,8 @@ class ImageStore:
     def __init__(self, paths: Sequence[Path], *, upscale: int, min_size: int, skip_small: bool, budget: int) -> None:
         self.paths: list[Path] = []
         self.upscale = upscale
-        self._hr: list[Pixels | None] = []
-        self._lr: list[Pixels] = []
+        self._hr: list[BGRImage | None] = []
+        self._lr: list[BGRImage] = []
         self.kept_bytes = 0
         with _one_thread():
             self._read(paths, min_size=min_size, skip_small=skip_small, budget=budget)
@@ -123,7 +124,7 @@ class ImageStore:
 
     def _read(self, paths: Sequence[Path], *, min_size: int, skip_small: bool, budget: int) -> None:
         for path in tqdm(paths, desc="Reading images", unit="image", disable=None, leave=False):
-            hr = crop_to_multiple(read_image(path), self.upscale)
+            hr = crop_to_multiple(read_bgr(path), self.upscale)
             if min(hr.shape[:2]) < min_size:
                 if skip_small:
                     continue
@@ -146,11 +147,11 @@ class ImageStore:
         """HR images that did not fit into the budget."""
         return sum(hr is None for hr in self._hr)
 
-    def pair(self, index: int) -> tuple[Pixels, Pixels]:
+    def pair(self, index: int) -> tuple[BGRImage, BGRImage]:
         """Returns HR ``(H, W, 3)`` and LR ``(H / upscale, W / upscale, 3)``, BGR, uint8; not to be written to."""
         hr = self._hr[index]
         if hr is None:
-            hr = crop_to_multiple(read_image(self.paths[index]), self.upscale)
+            hr = crop_to_multiple(read_bgr(self.paths[index]), self.upscale)
         return hr, self._lr[index]
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from lmb_quant.ops._library import find
-from lmb_quant.packing import ready
+from lmb_quant.packing import for_inference
 from lmb_quant.serialize import load
 
 from .child import in_child
@@ -42,7 +42,7 @@ def _float_peak(path: Path, arch: str, arguments: dict[str, Any], size: tuple[in
     def read() -> nn.Module:
         model = empty_network(arch, arguments)
         model.load_state_dict(load_file(path), assign=True)
-        return ready(model)
+        return for_inference(model)
 
     return _peak(read, size, threads)
 

@@ -15,10 +15,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from lmb_quant.counting import summary
 from lmb_quant.errors import LMBError
 from lmb_quant.machine import Machine
 from lmb_quant.modules import packed_convs
-from lmb_quant.report import summary
 from lmb_quant.serialize import save
 from lmb_quant.table import render
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from lmb_quant.integrations.basicsr.images import Pixels, crop_to_multiple, read_image, reduce_image
+from lmb_quant.integrations.basicsr.images import BGRImage, crop_to_multiple, read_bgr, reduce_image
 from lmb_quant.integrations.basicsr.metrics import psnr_y, ssim_y
 
 # Photographs that scikit-image ships: NASA's, and others in the public domain or under CC0 (its data/README.txt).
@@ -45,16 +45,16 @@ class HeldOut:
     upscale: int
 
     @cached_property
-    def hr(self) -> list[Pixels]:
+    def hr(self) -> list[BGRImage]:
         """The photographs."""
-        return [crop_to_multiple(read_image(self.folder / "held_out" / name), self.upscale) for name in HELD_OUT]
+        return [crop_to_multiple(read_bgr(self.folder / "held_out" / name), self.upscale) for name in HELD_OUT]
 
     @cached_property
-    def lr(self) -> list[Pixels]:
+    def lr(self) -> list[BGRImage]:
         """Their bicubic reductions."""
         return [reduce_image(image, self.upscale) for image in self.hr]
 
-    def score(self, outputs: Sequence[Pixels]) -> Score:
+    def score(self, outputs: Sequence[BGRImage]) -> Score:
         """Compares what a method made of :attr:`lr` with :attr:`hr`."""
         pairs = list(zip(outputs, self.hr, strict=True))
         return Score(
@@ -62,7 +62,7 @@ class HeldOut:
             statistics.mean(ssim_y(output, image, self.upscale) for output, image in pairs),
         )
 
-    def save_picture(self, path: Path, outputs: dict[str, list[Pixels]]) -> None:
+    def save_picture(self, path: Path, outputs: dict[str, list[BGRImage]]) -> None:
         """Writes a part of each photograph, one row each: HR, then the methods' with their PSNR."""
         side, label = 224, 18
         columns = {"HR": self.hr, **outputs}

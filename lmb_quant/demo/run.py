@@ -14,9 +14,9 @@ from PIL import Image
 from rich.console import Console
 
 from lmb_quant.archs import LMBSRResNet
-from lmb_quant.integrations.basicsr.images import Pixels
+from lmb_quant.counting import summary
+from lmb_quant.integrations.basicsr.images import BGRImage
 from lmb_quant.integrations.basicsr.metrics import enlarge_image, run_network
-from lmb_quant.report import summary
 from lmb_quant.serialize import from_pretrained
 from lmb_quant.table import make_table
 from lmb_quant.upscaling import Upscaler
@@ -70,7 +70,7 @@ def run_demo(folder: Path, *, seeds: int = 1, steps: int = STEPS) -> dict[str, l
     return scores
 
 
-def _enlarge(console: Console, folder: Path, held_out: HeldOut, bicubic: Score, plain: list[Pixels]) -> Score:
+def _enlarge(console: Console, folder: Path, held_out: HeldOut, bicubic: Score, plain: list[BGRImage]) -> Score:
     """Enlarges the held-out photographs by the default network, packed; writes them, shows figures and time."""
     upscaler = Upscaler(from_pretrained(DEFAULT))
     start = time.perf_counter()
@@ -95,7 +95,7 @@ def _enlarge(console: Console, folder: Path, held_out: HeldOut, bicubic: Score, 
     return score
 
 
-def _draw(console: Console, held_out: HeldOut, picture: Path, outputs: dict[str, list[Pixels]]) -> None:
+def _draw(console: Console, held_out: HeldOut, picture: Path, outputs: dict[str, list[BGRImage]]) -> None:
     held_out.save_picture(picture, outputs)
     console.print(f"Side by side: {picture}", soft_wrap=True)
 

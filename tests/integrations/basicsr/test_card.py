@@ -7,7 +7,7 @@ import pytest
 
 import lmb_quant as lmb
 from lmb_quant.bench.card import make_card
-from lmb_quant.integrations.basicsr.images import crop_to_multiple, read_image, reduce_image
+from lmb_quant.integrations.basicsr.images import crop_to_multiple, read_bgr, reduce_image
 from lmb_quant.integrations.basicsr.metrics import psnr_y, run_network
 from lmb_quant.zoo import parse_card
 
@@ -49,7 +49,7 @@ def test_the_card_has_the_figures_of_the_packed_file(experiment):
     net = lmb.load("out/tiny_x2.safetensors")
     scores = []
     for path in sorted(Path("images/val").iterdir()):
-        hr = crop_to_multiple(read_image(path), 2)
+        hr = crop_to_multiple(read_bgr(path), 2)
         scores.append(psnr_y(run_network(net, reduce_image(hr, 2)), hr, 2))
     assert card.scores["val"].psnr == pytest.approx(sum(scores) / len(scores), abs=5e-4)
     assert card.weaknesses[0] == "Trained for seconds."

@@ -14,7 +14,7 @@ from torchao.quantization import quantize_
 from lmb_quant import LMBError, binarize, convert
 from lmb_quant.integrations.torchao import LMBConfig, conv_filter, is_binary, to_torchao
 from lmb_quant.modules import BinaryConv2d, LayerConfig, PackedBinaryConv2d
-from lmb_quant.packing import ready
+from lmb_quant.packing import for_inference
 
 
 class Conv2dOfMine(nn.Conv2d):
@@ -165,7 +165,7 @@ def assert_same_packed(actual, expected):
     assert repr(actual) == repr(expected)
     assert_same_state(actual, state_of(expected))
     x = torch.randn(1, 3, 9, 8)
-    assert torch.equal(ready(actual)(x), ready(expected)(x))
+    assert torch.equal(for_inference(actual)(x), for_inference(expected)(x))
 
 
 def randomised(net):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lmb_quant.bench.suite.plan.cell import ImageSet
-from lmb_quant.integrations.basicsr.images import crop_to_multiple, find_images, read_image, reduce_image
+from lmb_quant.integrations.basicsr.images import crop_to_multiple, find_images, read_bgr, reduce_image
 
 
 def calibration_images(sets: Sequence[ImageSet], upscale: int, count: int, side: int) -> list[Tensor]:
@@ -29,7 +29,7 @@ def calibration_images(sets: Sequence[ImageSet], upscale: int, count: int, side:
     paths = [path for images in sets for path in find_images(images.folder)]
     patches = []
     for i in sorted(rng.permutation(len(paths))[:count]):
-        image = crop_to_multiple(read_image(paths[i]), upscale)
+        image = crop_to_multiple(read_bgr(paths[i]), upscale)
         for axis in (0, 1):
             room = image.shape[axis] // upscale - side
             start = upscale * int(rng.integers(room + 1)) if room > 0 else 0

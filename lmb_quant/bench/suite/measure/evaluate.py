@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lmb_quant.integrations.basicsr.images import Pixels, crop_to_multiple, find_images, read_image, reduce_image
+from lmb_quant.integrations.basicsr.images import BGRImage, crop_to_multiple, find_images, read_bgr, reduce_image
 from lmb_quant.integrations.basicsr.metrics import psnr_y, ssim_y
 
-Enlarger = Callable[[Pixels], Pixels]
+Enlarger = Callable[[BGRImage], BGRImage]
 """Enlarges a BGR image ``(H, W, 3)``, uint8, to ``(upscale H, upscale W, 3)``."""
 
 PICTURES = 3
@@ -37,7 +37,7 @@ def evaluate(upscaled: Enlarger, sets: Mapping[str, str], upscale: int, pictures
     for name, folder in sets.items():
         figures: dict[str, dict[str, float]] = {}
         for i, path in enumerate(find_images(folder)):
-            hr = crop_to_multiple(read_image(path), upscale)
+            hr = crop_to_multiple(read_bgr(path), upscale)
             output = upscaled(reduce_image(hr, upscale))
             figures[path.stem] = {"psnr": psnr_y(output, hr, upscale), "ssim": ssim_y(output, hr, upscale)}
             if pictures is not None and i < PICTURES:
@@ -48,6 +48,6 @@ def evaluate(upscaled: Enlarger, sets: Mapping[str, str], upscale: int, pictures
     return scores
 
 
-def _save(image: Pixels, path: Path) -> None:
+def _save(image: BGRImage, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.ascontiguousarray(image[..., ::-1])).save(path)

@@ -30,7 +30,7 @@ from lmb_quant.bench.suite.store import Store
 from lmb_quant.errors import LMBError
 from lmb_quant.integrations.basicsr.checkpoint import last_complete, network_of
 from lmb_quant.integrations.basicsr.hooks.step_times import read_step_times
-from lmb_quant.integrations.basicsr.images import Pixels
+from lmb_quant.integrations.basicsr.images import BGRImage
 from lmb_quant.integrations.basicsr.metrics import enlarge_image, run_network
 from lmb_quant.integrations.basicsr.metrics_log import read_validations
 from lmb_quant.integrations.basicsr.train import main as train
@@ -75,7 +75,7 @@ def _result(cell: Cell, store: Store) -> dict[str, Any]:
         except UnsupportedError as error:
             return {**_head(cell), "unsupported": str(error), **_tail()}
 
-        def upscaled(image: Pixels) -> Pixels:
+        def upscaled(image: BGRImage) -> BGRImage:
             return run_network(network, image)
 
         scores = evaluate(upscaled, sets, cell.upscale, pictures)

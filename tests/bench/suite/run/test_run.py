@@ -24,7 +24,6 @@ from lmb_quant.bench.suite.run.run import run
 from lmb_quant.bench.suite.run.schedule import run_locally
 from lmb_quant.integrations.basicsr.checkpoint import load_weights
 from lmb_quant.integrations.basicsr.metrics import run_network
-from lmb_quant.report import summary
 
 
 def told(job, **options):

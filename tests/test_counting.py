@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""lmb_quant/report: counts against sums done by hand, and against published tables."""
+"""lmb_quant/counting: counts against sums done by hand, and against published tables."""
 
 import importlib.util
 
