@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import ParametrizationList
 
-from lmb_quant.binarizers import Chain, Place, keeps_size
+from lmb_quant.binarizers import Chain, Place
 from lmb_quant.errors import LMBError, RecipeError, unknown_name
 from lmb_quant.modules import (
     IDENTITY,
@@ -29,6 +29,7 @@ from lmb_quant.modules import (
     packed_convs,
     why_not_packed,
 )
+from lmb_quant.parts import keeps_size
 from lmb_quant.recipe import Override, Recipe, Scheme
 from lmb_quant.structure import Structure, find_structure, inside_binary
 from lmb_quant.table import render

@@ -6,11 +6,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lmb_quant.binarizers import activation_binarizers, options_model, rescalers, weight_binarizers
-from lmb_quant.binarizers._base import Part
+from lmb_quant.binarizers import activation_binarizers, weight_binarizers
 from lmb_quant.modules import ACTIVATIONS, NORMS
 from lmb_quant.ops import WEIGHT_SCALES
+from lmb_quant.parts import Part, options_model
 from lmb_quant.recipe import Recipe
+from lmb_quant.rescalers import rescalers
 
 
 def recipe_schema() -> dict[str, Any]:

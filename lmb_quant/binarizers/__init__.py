@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Binarisers and rescalers: one file a method, found by walking this folder; docs/adding_a_binarizer.md shows how."""
+"""Binarisers: one file a method, found by walking this folder; docs/adding_a_binarizer.md shows how."""
 
 import importlib
 import pkgutil
@@ -8,18 +8,12 @@ from ._base import ActivationBinarizer as ActivationBinarizer
 from ._base import Chain as Chain
 from ._base import Golden as Golden
 from ._base import Place as Place
-from ._base import Rescaler as Rescaler
 from ._base import WeightBinarizer as WeightBinarizer
-from ._base import keeps_size as keeps_size
 from ._base import set_progress as set_progress
 from ._registry import activation_binarizer as activation_binarizer
 from ._registry import activation_binarizers as activation_binarizers
 from ._registry import make_activation as make_activation
-from ._registry import make_rescaler as make_rescaler
 from ._registry import make_weight as make_weight
-from ._registry import options_model as options_model
-from ._registry import rescaler as rescaler
-from ._registry import rescalers as rescalers
 from ._registry import weight_binarizer as weight_binarizer
 from ._registry import weight_binarizers as weight_binarizers
 

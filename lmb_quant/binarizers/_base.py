@@ -1,21 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a binariser and a rescaler are: parts of a binary convolution's unit, and the golden numbers that pin them."""
+"""What a binariser is, and the golden numbers that pin it."""
 
 from __future__ import annotations
 
-import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
 from lmb_quant.errors import LMBError
 from lmb_quant.ops import Comparison, Threshold
-
-_L = TypeVar("_L", bound=nn.Module)
+from lmb_quant.parts import Part
 
 
 @dataclass(frozen=True)
@@ -33,26 +30,6 @@ class Golden:
     grad_y: tuple[float, ...]
     grad_x: tuple[float, ...]
     options: dict[str, Any] = field(default_factory=dict)
-
-
-class Part(nn.Module, ABC):
-    """A part of a binary convolution's unit that a recipe names. Keyword-only constructor arguments are its options."""
-
-    recipe_name: ClassVar[str]
-    source: ClassVar[str]
-
-    @classmethod
-    def for_conv(cls, conv: nn.Conv2d, **options: Any) -> Self:
-        """Makes the part for one convolution; overridden where it needs the convolution's channels."""
-        return cls(**options)
-
-    def get_options(self) -> dict[str, Any]:
-        """The recipe options that make this part again."""
-        return {}
-
-    def extra_repr(self) -> str:
-        """Shows the options in ``print(model)``."""
-        return ", ".join(f"{key}={value!r}" for key, value in self.get_options().items())
 
 
 class Chain:
@@ -144,86 +121,6 @@ class ActivationBinarizer(Binarizer):
 
 class WeightBinarizer(Binarizer):
     """Takes the signs of ``(O, I, Kh, Kw)`` weights; scales are separate (:mod:`lmb_quant.ops.weight_scale`)."""
-
-
-class Rescaler(Part):
-    """Computes from a unit's real input what multiplies the output of its binary convolution, and may shift the input.
-
-    A packed layer can have a factor of each pixel, :meth:`packed_factor`; with another one there is no packed form.
-    """
-
-    @abstractmethod
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps ``(N, I, H, W)`` to what is binarised in its place, and a factor that broadcasts to the output."""
-
-    def packed_factor(self) -> Tensor | None:
-        """The factor of a pixel as data, for the packed form and the engine; None where the rescaler has no such form.
-
-        Returns:
-            ``(I + 1,)``: the factor is ``min(max(w . x + b, 0), 1)`` of the pixel's input x, b the last value. The
-            input is binarised as it is, and the output has its height and width. Differentiable.
-        """
-        return None
-
-    def macs(self, before: tuple[int, ...], after: tuple[int, ...]) -> int:
-        """Real multiplications, beside those of convolutions and linear layers inside; here: one an output value.
-
-        Args:
-            before: Size of the input, ``(N, I, H, W)``.
-            after: Size of the output, ``(N, O, H', W')``.
-        """
-        return math.prod(after)
-
-    def additions(self, before: tuple[int, ...], after: tuple[int, ...]) -> int:
-        """Real additions, as :meth:`macs`."""
-        return 0
-
-
-class SpatialRescaler(Rescaler):
-    """A rescaler with ``spatial``, a 1 x 1 convolution of the input to one map; all its weights are 0 at first.
-
-    Args:
-        conv: The convolution whose output is scaled.
-
-    Raises:
-        LMBError: If the convolution changes height or width.
-    """
-
-    def __init__(self, conv: nn.Conv2d, /) -> None:
-        super().__init__()
-        if not keeps_size(conv):
-            allowed = "convolutions that keep both"
-            raise LMBError(f"rescaler {self.recipe_name!r}: {conv} changes height or width. Allowed: {allowed}.")
-        self.spatial = zero_layer(nn.Conv2d, conv.in_channels, 1, 1)
-
-    @classmethod
-    def for_conv(cls, conv: nn.Conv2d, **options: Any) -> Self:
-        """Makes it for the convolution's channels."""
-        return cls(conv, **options)
-
-
-def keeps_size(conv: nn.Conv2d) -> bool:
-    """Whether a convolution's output has the height and width of its input, whatever they are."""
-    if any(step > 1 for step in conv.stride):
-        return False
-    if isinstance(conv.padding, str):
-        return conv.padding == "same"
-    sizes = zip(conv.padding, conv.dilation, conv.kernel_size, strict=True)
-    return all(2 * padding == dilation * (kernel - 1) for padding, dilation, kernel in sizes)
-
-
-def zero_layer(layer: type[_L], *args: Any, **options: Any) -> _L:
-    """Makes a layer whose parameters are all 0, and takes no random number: a rewrite is the same at each run.
-
-    Args:
-        layer: ``nn.Conv2d`` or the like.
-        args: Its arguments.
-        options: Its keyword arguments.
-    """
-    made = skip_init(layer, *args, **options)
-    for parameter in made.parameters():
-        nn.init.zeros_(parameter)
-    return made
 
 
 def set_progress(model: nn.Module, progress: float) -> None:

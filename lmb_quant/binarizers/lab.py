@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from lmb_quant.ops import surrogate_sign
+from lmb_quant.parts import zero_layer
 
-from ._base import ActivationBinarizer, Golden, zero_layer
+from ._base import ActivationBinarizer, Golden
 from ._registry import activation_binarizer
 
 

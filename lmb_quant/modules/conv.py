@@ -10,17 +10,11 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from lmb_quant.binarizers import (
-    ActivationBinarizer,
-    Rescaler,
-    WeightBinarizer,
-    make_activation,
-    make_rescaler,
-    make_weight,
-)
+from lmb_quant.binarizers import ActivationBinarizer, WeightBinarizer, make_activation, make_weight
 from lmb_quant.errors import LMBError, unknown_name
 from lmb_quant.ops import check_weight_scale, weight_scale
 from lmb_quant.ops.binary_conv2d.spec import ACT_ON
+from lmb_quant.rescalers import Rescaler, make_rescaler
 
 from . import engine_path
 from .activation import IDENTITY, NONE, make_act

@@ -20,10 +20,10 @@ from lmb_quant.binarizers import (
     activation_binarizers,
     make_activation,
     make_weight,
-    options_model,
     weight_binarizer,
     weight_binarizers,
 )
+from lmb_quant.parts import options_model
 
 ACTIVATIONS, WEIGHTS = activation_binarizers(), weight_binarizers()
 EVERY = [

@@ -14,8 +14,9 @@ from torch.nn import functional as F
 import lmb_quant as lmb
 from lmb_quant import LMBError, RecipeError
 from lmb_quant.archs import LMBVDSR, LMBSRResNet
-from lmb_quant.binarizers import Rescaler, options_model, rescaler, rescalers
 from lmb_quant.modules import BinaryConv2d, binary_convs
+from lmb_quant.parts import options_model
+from lmb_quant.rescalers import Rescaler, rescaler, rescalers
 from lmb_quant.schema import recipe_schema
 
 NAMES = ["abcnet", "bam", "e2fif", "ebsr", "lab", "scales", "xnor"]
@@ -254,7 +255,7 @@ def test_a_new_rescaler_is_one_class():
         with pytest.raises(LMBError, match=r"rescaler 'double': times: 'x' is not allowed"):
             BinaryConv2d.from_float(conv(3, 5), config(rescale="double", rescale_options={"times": "x"}))
     finally:
-        from lmb_quant.binarizers import _registry
+        from lmb_quant.rescalers import _registry
 
         _registry._rescalers.clear()
         _registry._rescalers.update(before)

@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from lmb_quant import binarizers
+from lmb_quant import binarizers, rescalers
 from lmb_quant.machine import package_versions
 from lmb_quant.recipe import Recipe
 
@@ -24,7 +24,7 @@ def binarizer_digests(recipe: Recipe | None) -> dict[str, str]:
     named: dict[str, tuple[Mapping[str, type], set[str]]] = {
         "activation": (binarizers.activation_binarizers(), {scheme.activation.binarizer for scheme in schemes}),
         "weight": (binarizers.weight_binarizers(), {scheme.weight.binarizer for scheme in schemes}),
-        "rescale": (binarizers.rescalers(), rescales),
+        "rescale": (rescalers.rescalers(), rescales),
     }
     return {
         f"{kind} {name}": _digest(Path(inspect.getfile(table[name])))

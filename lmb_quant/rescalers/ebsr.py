@@ -8,7 +8,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ._base import SpatialRescaler, zero_layer
+from lmb_quant.parts import zero_layer
+
+from ._base import SpatialRescaler
 from ._registry import rescaler
 
 
