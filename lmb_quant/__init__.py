@@ -12,11 +12,11 @@ from .errors import LMBError as LMBError
 from .errors import RecipeError as RecipeError
 
 if TYPE_CHECKING:
+    from .counting import summary as summary
     from .export import export_onnx as export_onnx
     from .modules import set_precision as set_precision
     from .packing import convert as convert
     from .recipe import Recipe as Recipe
-    from .counting import summary as summary
     from .rewrite import binarize as binarize
     from .rewrite import plan as plan
     from .rewrite import recipe_of as recipe_of

@@ -90,8 +90,8 @@ def summary(
     size: Annotated[tuple[int, int], typer.Option(help="Height and width of the LR image, pixels.")] = (180, 320),
 ) -> None:
     """Count parameters, bytes and operations of an option file's network."""
-    from lmb_quant.integrations.basicsr.networks import built_network  # the host is heavy and optional
     from lmb_quant.counting import summary as summarize
+    from lmb_quant.integrations.basicsr.networks import built_network  # the host is heavy and optional
 
     network, channels = built_network(opt)
     _say(str(summarize(network, (1, channels, *size))))

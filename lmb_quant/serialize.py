@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from lmb_quant.archs import ARCHITECTURES
+from lmb_quant.archs import architecture_of
 from lmb_quant.errors import LMBError
 from lmb_quant.files import check_writable, write_atomically
 from lmb_quant.machine import package_version
@@ -79,7 +79,7 @@ def save(model: nn.Module, path: str | Path) -> None:
         raise LMBError("model: it is not packed. Use convert() first.")
     check_writable(path)
     name = type(model).__name__
-    known = name in ARCHITECTURES and ARCHITECTURES[name].make is type(model)
+    known = architecture_of(model) is not None
     recipe = recipe_of(model)
     tensors, encoded = _plain(model)
     header = Header(

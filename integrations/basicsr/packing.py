@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from lmb_quant.archs import architecture_of
 from lmb_quant.errors import LMBError, unknown_name
 from lmb_quant.modules import binary_convs
-from lmb_quant.packed_file import ARCHS
 from lmb_quant.packing import convert
 from lmb_quant.serialize import save
 
@@ -63,7 +63,7 @@ def pack_checkpoint(
         raise LMBError(f"{path}: network_g: {error}") from None
     save(packed, output)
     kind = type(packed).__name__
-    return Packed(kind, key, ARCHS.get(kind) is type(packed))
+    return Packed(kind, key, architecture_of(packed) is not None)
 
 
 def _key(content: dict[str, Any], checkpoint: Path, asked: str | None) -> str | None:

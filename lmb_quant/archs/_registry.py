@@ -80,3 +80,9 @@ def architecture_called(short_name: str) -> Architecture:
     if short_name not in found:
         raise LMBError(unknown_name("arch", short_name, found))
     return found[short_name]
+
+
+def architecture_of(model: nn.Module) -> Architecture | None:
+    """The registered architecture of a network; None where its class is not one, whatever its name."""
+    found = ARCHITECTURES.get(type(model).__name__)
+    return found if found is not None and found.make is type(model) else None

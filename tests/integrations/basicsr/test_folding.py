@@ -8,7 +8,6 @@ from lmb_quant.archs import LMBSRResNet
 from lmb_quant.counting import summary
 from lmb_quant.integrations.basicsr.folding import folded
 from lmb_quant.integrations.basicsr.networks import build
-from lmb_quant.counting import summary
 
 
 def test_a_folded_ecbsr_is_plain_convolutions_with_the_same_output():

@@ -11,10 +11,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from lmb_quant.bench.suite.plan.cell import lr_size
+from lmb_quant.counting import summary
 from lmb_quant.errors import LMBError
 from lmb_quant.modules import BinaryConv2d
 from lmb_quant.packing import convert
-from lmb_quant.counting import summary
 from lmb_quant.serialize import save as save_packed
 
 from .hosts import HostForm

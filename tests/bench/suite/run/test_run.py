@@ -22,6 +22,7 @@ from lmb_quant.bench.suite.run.process import Outcome
 from lmb_quant.bench.suite.run.progress import steps_done
 from lmb_quant.bench.suite.run.run import run
 from lmb_quant.bench.suite.run.schedule import run_locally
+from lmb_quant.counting import summary
 from lmb_quant.integrations.basicsr.checkpoint import load_weights
 from lmb_quant.integrations.basicsr.metrics import run_network
 
