@@ -172,6 +172,45 @@ def upscale(
 
 
 @app.command()
+def analyze(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="A name of lmb-quant zoo, a packed file, an option file, OPTIONS.yml:WEIGHTS.pth, a checkpoint or the "
+            "folder of a training, timm/NAME, timm/NAME:WEIGHTS. Several are compared.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page, NAME.html; figures go to the folder NAME.")],
+    images: Annotated[Path | None, typer.Option(help="Folder of photographs; default: scikit-image's.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Photographs, at most; evenly from the folder.")] = 8,
+    side: Annotated[int | None, typer.Option(min=8, help="Side of the network's input, pixels.")] = None,
+    advise: Annotated[
+        Path | None, typer.Option(help="Write a recipe that spares the layers which lose most; one float network.")
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="The plain recipe that --advise changes, name or file.")] = "lmb",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
+) -> None:
+    """Measure what one bit for each activation costs networks, layer by layer; a page, PNG, CSV, and a recipe."""
+    from lmb_quant.analysis.command import run_analysis  # plotting is heavy and optional
+
+    for line in run_analysis(
+        models,
+        output,
+        images=images,
+        limit=limit,
+        side=side,
+        advice=advise,
+        recipe=recipe,
+        threads=threads,
+        force=force,
+        console=Console(stderr=True),
+    ):
+        _say(line)
+
+
+@app.command()
 def zoo(name: Annotated[str | None, typer.Argument(help="Show this network's model card.")] = None) -> None:
     """List the trained networks that come with the package, or show the model card of one."""
     from lmb_quant.table import render
@@ -340,8 +379,12 @@ _Results = Annotated[Path, typer.Option(help="Folder of results; runs may share 
 
 @bench.command("run")
 def bench_run(
-    suite: Annotated[str, typer.Argument(help="Name of a shipped suite (quick, front, full, ...), or a YAML file.")],
-    data: Annotated[Path | None, typer.Option(help="Images: DIR with train/<set> and test/<set>.")] = None,
+    suite: Annotated[
+        str, typer.Argument(help="Name of a shipped suite (quick, front, full, ...), a YAML file, or tasks.")
+    ],
+    data: Annotated[
+        Path | None, typer.Option(help="Images: DIR with train/<set> and test/<set>; tasks: a folder of photographs.")
+    ] = None,
     only: Annotated[str | None, typer.Option(help="Glob for cells: 'lmb*', or 'NETWORK/sign/x4/seed0'.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List cells and the time left, train nothing.")] = False,
     output: _Results = Path("lmb-bench"),
@@ -355,6 +398,8 @@ def bench_run(
     ] = None,
 ) -> None:
     """Train and evaluate a suite's cells; finished ones are kept, begun ones continued. Exit code 1 if one failed."""
+    if suite == "tasks":
+        raise typer.Exit(_bench_tasks(data, output, only, dry_run=dry_run, others=(jobs, latency, ray)))
     from lmb_quant.bench.suite.run.job import prepare  # the host is heavy and optional
 
     console = Console()
@@ -371,6 +416,21 @@ def bench_run(
     from lmb_quant.bench.suite.run.cluster import run_on_ray  # Ray is heavy and optional
 
     raise typer.Exit(run(job, console, scheduler=run_on_ray(ray), latency=latency))
+
+
+def _bench_tasks(
+    data: Path | None, output: Path, only: str | None, *, dry_run: bool, others: tuple[object, ...]
+) -> int:
+    from lmb_quant.bench.tasks import run_tasks, show_tasks  # the hosts are heavy and optional
+
+    if any(option is not None for option in others):
+        raise LMBError(
+            "tasks: --jobs, --latency and --ray are not allowed. Allowed: --data, --only, --dry-run, --output."
+        )
+    if dry_run:
+        show_tasks(data, output, Console(), only=only)
+        return 0
+    return run_tasks(data, output, Console(), only=only)
 
 
 @bench.command("card")

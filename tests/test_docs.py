@@ -43,6 +43,11 @@ def test_recipe_of_the_recipes_page_has_every_key():
     assert set(recipe.to_dict()) == set(lmb.Recipe.model_fields)
 
 
+def test_analysis_page_analyses_a_network(capsys):
+    exec(blocks(ROOT / "docs" / "analysis.md", "python")[0], {})
+    assert len(capsys.readouterr().out.splitlines()) == 4
+
+
 def test_binarizer_of_the_guide_works_as_one_new_file(tmp_path):
     code = blocks(ROOT / "docs" / "adding_a_binarizer.md", "python")[0]
     code = code.replace("from ._base", "from lmb_quant.binarizers._base")

@@ -8,5 +8,6 @@ a CPU build of torch and PyPI's torchvision, ``import timm`` by itself fails.
 from ._host import MissingTimmError as MissingTimmError
 from .models import lmb_resnet18 as lmb_resnet18
 from .models import lmb_resnet34 as lmb_resnet34
+from .networks import make_network as make_network
 from .optim import make_optimizer as make_optimizer
 from .optim import make_scheduler as make_scheduler

@@ -19,6 +19,10 @@ try:
     from timm import create_model as create_model
     from timm import optim as optim
     from timm import scheduler as scheduler
+    from timm.data import resolve_model_data_config as resolve_model_data_config
+    from timm.models import is_model as is_model
+    from timm.models import list_models as list_models
+    from timm.models import load_checkpoint as load_checkpoint
     from timm.models import register_model as register_model
 except ImportError as error:
     raise MissingTimmError(f"timm cannot be imported: {error}. To install it: {INSTALL}") from error

@@ -7,7 +7,6 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +14,7 @@ from PIL import Image, ImageDraw
 
 from lmb_quant.integrations.basicsr.images import BGRImage, crop_to_multiple, read_bgr, reduce_image
 from lmb_quant.integrations.basicsr.metrics import psnr_y, ssim_y
-
-# Photographs that scikit-image ships: NASA's, and others in the public domain or under CC0 (its data/README.txt).
-TRAINING = (
-    "astronaut.png", "motorcycle_left.png", "motorcycle_right.png", "brick.png", "grass.png", "gravel.png",
-    "camera.png", "hubble_deep_field.jpg", "ihc.png", "retina.jpg", "coins.png",
-)  # fmt: skip
-HELD_OUT = ("chelsea.png", "coffee.png", "rocket.jpg")
+from lmb_quant.photographs import HELD_OUT, TRAINING, shipped_photograph
 
 
 @dataclass(frozen=True)
@@ -81,10 +74,9 @@ class HeldOut:
 
 def copy_photographs(folder: Path) -> None:
     """Copies the photographs to ``training`` and ``held_out`` below a folder; what is there already stays."""
-    source = files("skimage").joinpath("data")
     for part, names in (("training", TRAINING), ("held_out", HELD_OUT)):
         target = folder / part
         target.mkdir(parents=True, exist_ok=True)
         for name in names:
             if not (target / name).exists():
-                (target / name).write_bytes(source.joinpath(name).read_bytes())
+                (target / name).write_bytes(shipped_photograph(name).read_bytes())

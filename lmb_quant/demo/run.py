@@ -17,12 +17,13 @@ from lmb_quant.archs import LMBSRResNet
 from lmb_quant.counting import summary
 from lmb_quant.integrations.basicsr.images import BGRImage
 from lmb_quant.integrations.basicsr.metrics import enlarge_image, run_network
+from lmb_quant.photographs import HELD_OUT, TRAINING
 from lmb_quant.serialize import from_pretrained
 from lmb_quant.table import make_table
 from lmb_quant.upscaling import Upscaler
 from lmb_quant.zoo import DEFAULT
 
-from .photographs import HELD_OUT, TRAINING, HeldOut, Score, copy_photographs
+from .photographs import HeldOut, Score, copy_photographs
 from .training import NETWORK, UPSCALE, Run, train_all, trained_network
 
 STEPS = 250

@@ -3,28 +3,21 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from xml.etree import ElementTree
 
 import matplotlib
 from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
+from lmb_quant.page import STYLE, add_legend, make_figure, to_svg
 
 from .answers import COSTS, Cost
 from .rows import Findings, Row, pareto_front
 
-_SVG = "http://www.w3.org/2000/svg"
-_STYLE: Any = {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10, "svg.hashsalt": "lmb-quant"}
 _MARKERS = "osD^vP*X<>pd+x1"
 _COLORS = (("tab10", 10), ("tab20b", 20), ("tab20c", 20))
-_WIDTH, _HEIGHT = 7, 4.3
-_LETTERS = 110
-"""Letters of the legend that a line of the figure holds."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +57,8 @@ def _scatter(findings: Findings, rows: Sequence[Row], cost: Cost, prefix: str) -
     first = findings.sets[0]
     points = [(cost.of(row) or 0.0, row.score(first, "psnr").mean) for row in rows]
     titles = {}
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _figure(f"{cost.name}, {cost.unit}", f"PSNR on {first}, dB")
+    with matplotlib.rc_context(STYLE):
+        figure, axes = make_figure(f"{cost.name}, {cost.unit}", f"PSNR on {first}, dB")
         front = pareto_front(points)
         axes.plot(*zip(*(points[i] for i in front), strict=True), color="#999999", linewidth=1, zorder=1)
         for i, (row, (x, y)) in enumerate(zip(rows, points, strict=True)):
@@ -84,54 +77,19 @@ def _scatter(findings: Findings, rows: Sequence[Row], cost: Cost, prefix: str) -
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.xaxis.set_minor_locator(NullLocator())
-        _legend(figure, axes)
-        return _svg(figure, titles)
+        add_legend(figure, axes)
+        return to_svg(figure, titles)
 
 
 def _curves(findings: Findings, rows: Sequence[Row], validation: str, upscale: int) -> str:
     titles = {}
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _figure("training steps", f"PSNR on {validation}, dB")
+    with matplotlib.rc_context(STYLE):
+        figure, axes = make_figure("training steps", f"PSNR on {validation}, dB")
         for i, row in enumerate(rows):
             gid = f"curve-x{upscale}-{i}"
             steps, values = zip(*row.curve, strict=True)
             style = {**_style(findings, row), "markersize": 4, "linewidth": 1.3}
             axes.plot(steps, values, gid=gid, label=findings.label(row), **style)
             titles[gid] = f"{findings.label(row)}: {values[-1]:.2f} dB"
-        _legend(figure, axes)
-        return _svg(figure, titles)
-
-
-def _figure(x: str, y: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
-    axes = figure.subplots()
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.grid(color="#e5e5e5", linewidth=0.7)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _legend(figure: Figure, axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    columns = max(1, _LETTERS // (8 + max(map(len, labels))))
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
-    figure.set_figheight(_HEIGHT + 0.16 * -(-len(labels) // columns))
-
-
-def _svg(figure: Figure, titles: dict[str, str]) -> str:
-    """The figure as an element for an HTML page; titles go to the groups with their ids."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    ElementTree.register_namespace("", _SVG)
-    ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
-    root = ElementTree.fromstring(buffer.getvalue())
-    for group in root.iter(f"{{{_SVG}}}g"):
-        text = titles.get(group.get("id", ""))
-        if text is not None:
-            title = ElementTree.Element(f"{{{_SVG}}}title")
-            title.text = text
-            group.insert(0, title)
-    for size in ("width", "height"):
-        root.attrib.pop(size, None)
-    return ElementTree.tostring(root, encoding="unicode")
+        add_legend(figure, axes)
+        return to_svg(figure, titles)

@@ -14,6 +14,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from lmb_quant.files import write_atomically
+from lmb_quant.page import page_style
 from lmb_quant.strict_yaml import dump_yaml
 
 from .answers import answers
@@ -107,7 +108,7 @@ def to_html(findings: Findings) -> str:
         "machine": findings.environment("machine"),
         "settings": settings(findings),
         "script": Markup(source.joinpath("page.js").read_text(encoding="utf-8")),
-        "style": Markup(source.joinpath("page.css").read_text(encoding="utf-8")),
+        "style": Markup(page_style()),
     }
     return environment.from_string(source.joinpath("page.html.j2").read_text(encoding="utf-8")).render(context)
 
