@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from lmb_quant.analysis.measure import Analysis, NetworkFigures
 from lmb_quant.analysis.thresholds import TITLES
 from lmb_quant.errors import LMBError
 from lmb_quant.files import check_writable, write_atomically
-from lmb_quant.machine import machine, package_versions
+from lmb_quant.machine import Machine, in_words, package_versions
 from lmb_quant.page import page_style
 
 from .plots import Plot, map_sheet, network_plots, shared_plots, slug
@@ -142,7 +143,7 @@ def _page(
         "shared": shared,
         "networks": [_network(network, plots[network.label]) for network in analysis.networks],
         "advice": advice,
-        "environment": [*package_versions(_PACKAGES).items(), *machine().items()],
+        "environment": [*package_versions(_PACKAGES).items(), *in_words(asdict(Machine())).items()],
         "style": Markup(page_style() + own_style),
     }
     return environment.from_string(source.joinpath("page.html.j2").read_text(encoding="utf-8")).render(context)
