@@ -96,7 +96,8 @@ def _split(model: str) -> tuple[str, Path | None]:
 
 def _option_file(label: str | None, path: str, weights: Path | None) -> Source:
     from lmb_quant.integrations.basicsr.checkpoint import load_weights  # the host is heavy and optional
-    from lmb_quant.integrations.basicsr.options import built_network, find_option_file, read_options
+    from lmb_quant.integrations.basicsr.networks import built_network
+    from lmb_quant.integrations.basicsr.option_read import find_option_file, read_options
 
     network, channels = built_network(path)
     given = read_options(find_option_file(path)).get("path") or {}
@@ -111,7 +112,7 @@ def _option_file(label: str | None, path: str, weights: Path | None) -> Source:
 
 def _experiment(label: str | None, path: Path) -> Source:
     from lmb_quant.integrations.basicsr.checkpoint import load_weights  # the host is heavy and optional
-    from lmb_quant.integrations.basicsr.options import built_network
+    from lmb_quant.integrations.basicsr.networks import built_network
 
     folder = path if path.is_dir() else path.parent.parent
     files = sorted(folder.glob("*.yml"))
