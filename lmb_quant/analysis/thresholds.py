@@ -111,8 +111,7 @@ def distance(threshold: Threshold, means: Means) -> Tensor:
 def own_threshold(module: nn.Module) -> tuple[Threshold | None, str]:
     """The threshold that a layer has; or None and, for a binary layer, the reason."""
     if isinstance(module, PackedBinaryConv2d):
-        config = module.config
-        return Threshold(config.threshold, config.window, module.threshold_shift, module.threshold_gain), ""
+        return module.threshold, ""
     if not isinstance(module, BinaryConv2d):
         return None, ""
     threshold = module.binarize_input.packed_threshold()

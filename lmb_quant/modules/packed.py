@@ -27,7 +27,7 @@ from lmb_quant.ops.binary_conv2d.spec import (
     is_given,
     packed_act,
 )
-from lmb_quant.ops.threshold import check_threshold
+from lmb_quant.ops.threshold import Threshold, check_threshold
 
 from .activation import NONE
 from .conv import BinaryConv2d
@@ -204,6 +204,12 @@ class PackedBinaryConv2d(nn.Module):
             if value is not None:
                 new.get_buffer(TENSORS[name].buffer).copy_(value)
         return new.train(conv.training)
+
+    @property
+    def threshold(self) -> Threshold:
+        """The comparison that makes its bits."""
+        arguments = self._arguments()
+        return Threshold(arguments.threshold, arguments.window, arguments.shift, arguments.gain)
 
     @property
     def replaces_act(self) -> bool:
