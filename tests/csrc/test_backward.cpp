@@ -92,6 +92,10 @@ struct Reference {
             else if (c.skip == SKIP_INPUT) x[at] += g;
             if (c.act == LMBQ_ACT_RELU) g = v > 0 ? g : 0;
             if (c.act == LMBQ_ACT_HARDTANH) g = std::fabs(v) < 1 ? g : 0;
+            if (c.act == LMBQ_ACT_SILU) {
+                const double sigmoid = 1 / (1 + std::exp(-v));
+                g *= sigmoid * (1 + v * (1 - sigmoid));
+            }
             if (c.act == LMBQ_ACT_LEAKY || c.act == LMBQ_ACT_PRELU || c.act == LMBQ_ACT_RPRELU) {
                 const bool shifted = c.act == LMBQ_ACT_RPRELU;
                 const double s = (double)d.slope[c.slopes > 1 ? so : 0], u = v - (shifted ? (double)d.gamma[so] : 0);
