@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from .serialize import load as load
     from .serialize import save as save
     from .upscaling import upscale as upscale
-
-__version__ = "0.1.0"
+    from .versions import __version__ as __version__
 
 _PLACES = {
     "Recipe": "recipe",
@@ -40,6 +39,7 @@ _PLACES = {
     "set_precision": "modules",
     "summary": "counting",
     "upscale": "upscaling",
+    "__version__": "versions",
 }
 """Public name -> its module. No module has the name of one: as a submodule it would take its place."""
 

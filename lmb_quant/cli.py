@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.text import Text
+from typer.core import TyperCommand
 
-from lmb_quant.archs import ARCHITECTURES
 from lmb_quant.errors import LMBError
 
 if TYPE_CHECKING:
@@ -260,11 +260,22 @@ def bench_all(context: typer.Context) -> None:
         bench_training_step()
 
 
-_ARCHS = {known.short_name: known for known in ARCHITECTURES.values()}
+class _ArchitecturesInHelp(TyperCommand):
+    """A command with ``--arch`` and ``--blocks``, whose help lists the architectures; they load torch."""
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from lmb_quant.archs import ARCHITECTURES
 
-def _parts() -> str:
-    return ", ".join(f"{name}: {known.parts} ({known.default_count})" for name, known in _ARCHS.items())
+        known = ARCHITECTURES.values()
+        parts = ", ".join(f"{arch.short_name}: {arch.parts} ({arch.default_count})" for arch in known)
+        words = {
+            "arch": f"Architecture, x4: {' or '.join(arch.short_name for arch in known)}.",
+            "blocks": f"Parts of its body; default: {parts}.",
+        }
+        for parameter in self.params:
+            if parameter.name in words:
+                vars(parameter)["help"] = words[parameter.name]
+        super().format_help(ctx, formatter)
 
 
 _Rounds = Annotated[int, typer.Option(min=1, help="Timed runs of each form, all forms in turn.")]
@@ -307,10 +318,10 @@ def bench_kernels(
         )
 
 
-@bench.command("speed")
+@bench.command("speed", cls=_ArchitecturesInHelp)
 def bench_speed(
-    arch: Annotated[str, typer.Option(help=f"{' or '.join(_ARCHS)}, x4.")] = next(iter(_ARCHS)),
-    blocks: Annotated[int | None, typer.Option(min=1, help=f"Parts of its body; default: {_parts()}.")] = None,
+    arch: Annotated[str, typer.Option(help="Architecture, x4.")] = "srresnet",
+    blocks: Annotated[int | None, typer.Option(min=1, help="Parts of its body.")] = None,
     num_feat: Annotated[int, typer.Option(min=1, help="Channels of the body.")] = 64,
     recipe: Annotated[str, typer.Option(help="Recipe of the packed form, name or file.")] = "lmb",
     size: Annotated[tuple[int, int], typer.Option(min=1, help="Height and width of the LR image, pixels.")] = (

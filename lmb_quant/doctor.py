@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import torch
 
 from lmb_quant.errors import LMBError
-from lmb_quant.machine import cpu_flags, cpu_name, package_versions
+from lmb_quant.machine import cpu_flags, cpu_name
 from lmb_quant.ops import active_kernel
 from lmb_quant.table import render
+from lmb_quant.versions import package_versions
 
 _PACKAGES = (
     "lmb-quant", "torch", "torchvision", "numpy", "basicsr", "opencv-python-headless", "torchao", "timm", "onnx",

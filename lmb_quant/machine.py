@@ -8,9 +8,8 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -91,19 +90,6 @@ def in_words(record: Mapping[str, Any]) -> dict[str, str]:
             value = [f"{key}={inner}" for key, inner in value.items()]
         texts[name] = " ".join(value) if isinstance(value, (list, tuple)) else str(value)
     return {name: text for name, text in texts.items() if text}
-
-
-def package_versions(packages: Iterable[str]) -> dict[str, str]:
-    """Versions of Python and of packages, ``"not installed"`` where there is none."""
-    return {"python": platform.python_version(), **{package: package_version(package) for package in packages}}
-
-
-def package_version(package: str) -> str:
-    """The version of a package, ``"not installed"`` where there is none."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def source_commit() -> str | None:

@@ -304,7 +304,6 @@ class _Planner:
             raise RecipeError(f"{self.recipe.place}: the model has no layer with weights.")
         self.tied = self._tied_to_float({layer.name for layer in layers if layer.config})
         if self.tied:
-            self.built.clear()
             layers = self._plan_layers()
         self._check_patterns(layers)
         if not any(layer.config for layer in layers):
@@ -340,7 +339,9 @@ class _Planner:
                 config = _layer_config(
                     scheme, skip=self._skip(module, scheme.unit.skip), ends_block=self._ends_block(names[0])
                 )
-                self.built[module] = new = self._build(module, config, f"layer {names[0]!r}")
+                if module not in self.built:
+                    self.built[module] = self._build(module, config, f"layer {names[0]!r}")
+                new = self.built[module]
                 rule = f"override: {override.match}" if override else f"target: {self._target(names)}"
                 if isinstance(module, BinaryConv2d):
                     self._check_same(names[0], module, new)

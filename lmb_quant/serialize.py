@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from lmb_quant.archs import architecture_of
 from lmb_quant.errors import LMBError
 from lmb_quant.files import check_writable, write_atomically
-from lmb_quant.machine import package_version
 from lmb_quant.modules import BinaryConv2d, PackedBinaryConv2d, PackedConfig
 from lmb_quant.packed_file import (
     DTYPES,
@@ -43,6 +42,7 @@ from lmb_quant.packed_file import (
 from lmb_quant.packing import for_inference
 from lmb_quant.recipe import Recipe
 from lmb_quant.rewrite import recipe_of, remember_recipe
+from lmb_quant.versions import package_version
 from lmb_quant.wrappers import unwrapped, wrapped_parts
 from lmb_quant.zoo import network_file
 
@@ -78,13 +78,11 @@ def save(model: nn.Module, path: str | Path) -> None:
     if not layers or any(isinstance(m, BinaryConv2d) for m in model.modules()):
         raise LMBError("model: it is not packed. Use convert() first.")
     check_writable(path)
-    name = type(model).__name__
-    known = architecture_of(model) is not None
-    recipe = recipe_of(model)
+    arch, recipe = architecture_of(model), recipe_of(model)
     tensors, encoded = _plain(model)
     header = Header(
         package_version=package_version("lmb-quant"),
-        arch=Arch(type=name, args=dict(getattr(model, "arch_args", {}))) if known else None,
+        arch=None if arch is None else Arch(type=arch.name, args=dict(getattr(model, "arch_args", {}))),
         recipe=None if recipe is None else recipe.to_dict(),
         layers={n: asdict(m.config) for n, m in layers.items()},
         encoded=encoded,

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from lmb_quant.files import write_atomically
-from lmb_quant.machine import Machine, package_versions, source_commit
+from lmb_quant.machine import Machine, source_commit
+from lmb_quant.versions import package_versions
 
 FILE_NAME = "runs.jsonl"
 _PACKAGES = ("lmb-quant", "torch", "basicsr", "numpy")

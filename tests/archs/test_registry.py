@@ -20,11 +20,9 @@ class Plain(LMBSRResNet):
 
 
 @pytest.fixture
-def plain(monkeypatch):
-    monkeypatch.setattr(_registry, "_architectures", dict(_registry._architectures))
-    for module in ("lmb_quant.packed_file.archs", "lmb_quant.serialize"):
-        monkeypatch.setattr(f"{module}.ARCHITECTURES", _registry._architectures)
-    return architecture("plain", count="num_block", parts="blocks")(Plain)
+def plain():
+    yield architecture("plain", count="num_block", parts="blocks")(Plain)
+    del _registry._architectures["Plain"]
 
 
 def test_a_registered_architecture_is_saved_by_name_and_benchmarked(plain, tmp_path):

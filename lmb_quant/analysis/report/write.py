@@ -21,8 +21,9 @@ from lmb_quant.analysis.measure import Analysis, NetworkFigures
 from lmb_quant.analysis.thresholds import TITLES
 from lmb_quant.errors import LMBError
 from lmb_quant.files import check_writable, write_atomically
-from lmb_quant.machine import Machine, in_words, package_versions
+from lmb_quant.machine import Machine, in_words
 from lmb_quant.page import page_style
+from lmb_quant.versions import package_versions
 
 from .plots import Plot, map_sheet, network_plots, shared_plots, slug
 from .tables import (

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from lmb_quant.machine import Machine, package_versions, source_commit
+from lmb_quant.machine import Machine, source_commit
+from lmb_quant.versions import package_versions
 
 from .plan.cell import content_hash
 

@@ -122,7 +122,9 @@ Layer::Layer(const lmbq_layer_desc& d) {
         return c.used();
     };
     bytes = lay_out(nullptr);
-    memory_ = aligned_new(bytes);
+    bits.assign(d.weight, d.weight + d.weight_bytes);
+    nothing_.assign(pad, kNothing);
+    memory_ = aligned_new(bytes);  // last: nothing after it may throw, or it would stay
     std::memset(memory_, 0, bytes);
     lay_out(static_cast<char*>(memory_));
 
@@ -142,8 +144,6 @@ Layer::Layer(const lmbq_layer_desc& d) {
                 pop[t * pad + o] += __builtin_popcount(d.weight[(o * taps + t) * per + b]);
     plan.weights = weights;
     plan.tap_pop = pop;
-    bits.assign(d.weight, d.weight + d.weight_bytes);
-    nothing_.assign(pad, kNothing);
     if (factors) plan.pixel_factor = std::copy(d.pixel_factor, d.pixel_factor + factors, factor) - factors;
     sums = plan;
     sums.act = LMBQ_ACT_NONE;

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from lmb_quant import binarizers, rescalers
-from lmb_quant.machine import package_versions
 from lmb_quant.recipe import Recipe
+from lmb_quant.versions import package_version
 
 
 def binarizer_digests(recipe: Recipe | None) -> dict[str, str]:
@@ -36,7 +36,7 @@ def binarizer_digests(recipe: Recipe | None) -> dict[str, str]:
 
 def minor_version(package: str) -> str:
     """Major and minor version of a package, ``2.13``, or ``not installed``."""
-    return ".".join(package_versions([package])[package].split(".")[:2])
+    return ".".join(package_version(package).split(".")[:2])
 
 
 def integration_digest(name: str) -> str:
