@@ -19,6 +19,19 @@ def blocks(page, language):
     return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
+def anchors(page):
+    """What the headings of a page are called in links, as on the repository's host and in the site."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_headings_of_the_pages(page):
+    links = re.findall(r"\]\(([^)#:]*\.md)?#([^)]*)\)", page.read_text(encoding="utf-8"))
+    missing = [(name, anchor) for name, anchor in links if anchor not in anchors(page.parent / name if name else page)]
+    assert not missing
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_to_files_of_the_project(page):
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
@@ -26,20 +39,34 @@ def test_links_lead_to_files_of_the_project(page):
     assert not missing
 
 
-def test_readme_binarises_a_network(capsys):
+def test_readme_binarises_a_network(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     exec(blocks(ROOT / "README.md", "python")[0], {})
+    assert "against float32" in capsys.readouterr().out
+    assert lmb.load("net.safetensors")
+
+
+def test_packing_page_packs_a_network(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    exec(blocks(ROOT / "docs" / "packing.md", "python")[0], {})
     shown = capsys.readouterr().out
     assert "rule that decided" in shown
     assert "against float32" in shown
 
 
-def test_readme_recipe_is_a_recipe():
-    recipe = lmb.Recipe.load(blocks(ROOT / "README.md", "yaml")[0])
+def test_torchao_page_makes_a_network_binary():
+    names = {}
+    exec(blocks(ROOT / "docs" / "torchao.md", "python")[0], names)
+    assert lmb.summary(names["model"]).layers
+
+
+def test_short_recipe_of_the_recipes_page_is_a_recipe():
+    recipe = lmb.Recipe.load(blocks(ROOT / "docs" / "recipes.md", "yaml")[0])
     assert lmb.plan(LMBSRResNet(num_feat=8, num_block=2, recipe=None), recipe).binary
 
 
 def test_recipe_of_the_recipes_page_has_every_key():
-    recipe = lmb.Recipe.load(blocks(ROOT / "docs" / "recipes.md", "yaml")[0])
+    recipe = lmb.Recipe.load(blocks(ROOT / "docs" / "recipes.md", "yaml")[1])
     assert set(recipe.to_dict()) == set(lmb.Recipe.model_fields)
 
 
