@@ -75,6 +75,11 @@ def test_analysis_page_analyses_a_network(capsys):
     assert len(capsys.readouterr().out.splitlines()) == 4
 
 
+def test_api_page_has_every_public_name():
+    shown = re.findall(r"^::: lmb_quant\.(\w+)$", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert {"LMBError", "RecipeError", *lmb._PLACES} <= set(shown)
+
+
 def test_binarizer_of_the_guide_works_as_one_new_file(tmp_path):
     code = blocks(ROOT / "docs" / "adding_a_binarizer.md", "python")[0]
     code = code.replace("from ._base", "from lmb_quant.binarizers._base")
