@@ -82,29 +82,63 @@ def test_api_page_has_every_public_name():
     assert {"LMBError", "RecipeError", *lmb._PLACES} - {"__version__"} <= set(shown)
 
 
-def test_binarizer_of_the_guide_works_as_one_new_file(tmp_path):
-    code = blocks(ROOT / "docs" / "adding_a_binarizer.md", "python")[0]
-    code = code.replace("from ._base", "from lmb_quant.binarizers._base")
-    code = code.replace("from ._registry", "from lmb_quant.binarizers._registry")
-    (tmp_path / "shifted_sign.py").write_text(code, encoding="utf-8")
+def as_new_file(page, block, folder, name):
+    """Writes an example of a guide as a file of its own; its relative imports lead to the package ``folder``."""
+    code = re.sub(r"^from \.", f"from lmb_quant.{folder}.", blocks(ROOT / "docs" / page, "python")[block], flags=re.M)
+    name.write_text(code, encoding="utf-8")
+
+
+def test_binarizers_of_the_guide_work_as_new_files(tmp_path):
+    for block, name in enumerate(("shifted_sign", "centered_sign")):
+        as_new_file("adding_a_binarizer.md", block, "binarizers", tmp_path / f"{name}.py")
     program = """
-import shifted_sign, torch
+import shifted_sign, centered_sign, torch
 from torch import nn
 import lmb_quant as lmb
-from lmb_quant.archs import LMBSRResNet
-from lmb_quant.binarizers import activation_binarizers
+from lmb_quant.binarizers import activation_binarizers, make_activation, make_weight, weight_binarizers
+from lmb_quant.ops._library import find
 recipe = lmb.Recipe.load("sign").to_dict()
 recipe["scheme"]["activation"] = {"binarizer": "shifted_sign", "shift": 0.5}
-net = nn.Sequential(*(nn.Conv2d(i, o, 3, padding=1) for i, o in ((3, 4), (4, 4), (4, 3))))
-print(lmb.binarize(net, recipe)[1].binarize_input)
-golden = activation_binarizers()["shifted_sign"].golden
-x = torch.tensor(golden.x).view(1, 1, 1, -1).requires_grad_()
-y = shifted_sign.ShiftedSign(**golden.options)(x)
-y.backward(torch.tensor(golden.grad_y).view_as(y))
-assert (tuple(y.flatten().tolist()), tuple(x.grad.flatten().tolist())) == (golden.y, golden.grad_x)
+recipe["scheme"]["weight"] = {"binarizer": "centered_sign", "scale": "channel_mean"}
+net = lmb.binarize(nn.Sequential(*(nn.Conv2d(i, o, 3, padding=1) for i, o in ((3, 4), (4, 4), (4, 3)))), recipe)
+print(net)
+assert net[1].trains_by == "engine" or find()[0] is None
+x = torch.rand(1, 3, 6, 5)
+torch.testing.assert_close(lmb.convert(net)(x), net.eval()(x))
+for make, registered, name, shape in (
+    (make_activation, activation_binarizers(), "shifted_sign", (1, 1, 1, -1)),
+    (make_weight, weight_binarizers(), "centered_sign", (1, -1, 1, 1)),
+):
+    golden = registered[name].golden
+    x = torch.tensor(golden.x).view(shape).requires_grad_()
+    y = make(nn.Conv2d(1, 1, 1), name, golden.options)(x)
+    y.backward(torch.tensor(golden.grad_y).view(shape))
+    assert (tuple(y.flatten().tolist()), tuple(x.grad.flatten().tolist())) == (golden.y, golden.grad_x)
 """
+    output = run_new_files(tmp_path, program)
+    assert "ShiftedSign(shift=0.5, surrogate='approx_sign')" in output
+    assert "CenteredSign(surrogate='ste')" in output
+
+
+def test_architecture_of_the_guide_works_as_one_new_file(tmp_path):
+    as_new_file("adding_an_architecture.md", 0, "archs", tmp_path / "plain.py")
+    program = """
+import plain, torch
+import lmb_quant as lmb
+from lmb_quant.bench.networks import make_networks
+net = plain.LMBPlain(num_feat=8, num_conv=2, upscale=2)
+lmb.save(lmb.convert(net), "net.safetensors")
+print(type(lmb.load("net.safetensors")).__name__, net.body[1].config.skip, net(torch.rand(1, 3, 12, 10)).shape)
+print(make_networks("plain", 2, 8).arguments)
+"""
+    assert run_new_files(tmp_path, program).splitlines() == [
+        "LMBPlain True torch.Size([1, 3, 24, 20])", "{'num_feat': 8, 'num_conv': 2, 'upscale': 4}",
+    ]  # fmt: skip
+
+
+def run_new_files(folder, program):
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
+        [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    assert "ShiftedSign(shift=0.5, surrogate='approx_sign')" in done.stdout
+    return done.stdout

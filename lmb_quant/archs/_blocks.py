@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pieces that both architectures use."""
+"""Pieces that the architectures share."""
 
 from __future__ import annotations
 

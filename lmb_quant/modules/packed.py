@@ -173,7 +173,7 @@ class PackedBinaryConv2d(nn.Module):
         _refuse_hooks(conv)
         threshold = conv.binarize_input.packed_threshold()
         if threshold is None:
-            raise LMBError(f"activation binarizer {conv.config.activation!r} has no packed form (packed_threshold()).")
+            raise LMBError(f"activation binarizer {conv.config.activation!r} has no packed form: no comparison().")
         if not conv.binarize_weight.is_pm1:
             raise LMBError(f"weight binarizer {conv.config.weight!r} has no packed form: its values are not -1 and +1.")
         factor = _pixel_factor(conv)

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""lmb_quant/archs: LMBSRResNet and LMBVDSR, float and binary."""
-
-import functools
+"""lmb_quant/archs: what is peculiar to LMBSRResNet and LMBVDSR; what all keep is in test_contract.py."""
 
 import pytest
 import torch
@@ -22,37 +20,20 @@ def vdsr(**options):
     return LMBVDSR(**({"num_feat": 8, "num_conv": 3, "upscale": 2} | options))
 
 
-@pytest.mark.parametrize("name", [None, "lmb", "lmb-k5", "sign", "rsign"], ids=str)
+@pytest.mark.parametrize("name", [None, "lmb", "sign"], ids=str)
 @pytest.mark.parametrize("upscale", [2, 3, 4])
-@pytest.mark.parametrize(
-    "make",
-    [srresnet, *(functools.partial(srresnet, tail=tail) for tail in ("pointwise", "classic")), vdsr],
-    ids=["light", "pointwise", "classic", "vdsr"],
-)
-def test_size_and_gradients(make, upscale, name):
-    net = make(upscale=upscale, recipe=name)
+@pytest.mark.parametrize("tail", ["pointwise", "classic"])
+def test_size_and_gradients_of_the_other_tails(tail, upscale, name):
+    net = srresnet(tail=tail, upscale=upscale, recipe=name)
     for parameter in net.parameters():  # the last layer starts at zero: nothing would reach the body
         if parameter.ndim == 4 and not parameter.any():
             nn.init.normal_(parameter, std=0.05)
-    x = torch.rand(2, 3, 7, 9)
-    y = net(x)
+    y = net(torch.rand(2, 3, 7, 9))
     assert y.shape == (2, 3, 7 * upscale, 9 * upscale)
     y.square().mean().backward()
     for key, parameter in net.named_parameters():
         assert parameter.grad is not None, key
         assert bool(parameter.grad.isfinite().all()), key
-
-
-@pytest.mark.parametrize("channels", [1, 3, 4])
-@pytest.mark.parametrize("make", [srresnet, vdsr])
-def test_y_and_rgb(make, channels):
-    assert make(num_in_ch=channels, num_out_ch=channels)(torch.rand(1, channels, 6, 5)).shape == (1, channels, 12, 10)
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 5), (2, 2), (31, 17)], ids=str)
-@pytest.mark.parametrize("make", [srresnet, vdsr])
-def test_any_image_size(make, size):
-    assert make()(torch.rand(1, 3, *size)).shape == (1, 3, 2 * size[0], 2 * size[1])
 
 
 @pytest.mark.parametrize(("make", "mode"), [(srresnet, "bilinear"), (vdsr, "bicubic")])
@@ -67,18 +48,6 @@ def test_which_layers_are_binary():
     assert binary(srresnet(tail="classic"))[:4] == binary(srresnet(tail="pointwise")) == binary(srresnet())
     assert binary(vdsr()) == ["body.0", "body.1", "body.2"]
     assert binary(srresnet(recipe=None)) == binary(vdsr(recipe=None)) == []
-
-
-@pytest.mark.parametrize("make", [srresnet, vdsr])
-def test_float_counterpart_has_the_same_keys_and_start(make):
-    torch.manual_seed(1)
-    float_net = make(recipe=None)
-    torch.manual_seed(1)
-    net = make(recipe="lmb")
-    assert set(float_net.state_dict()) < set(net.state_dict())
-    for key, value in float_net.state_dict().items():
-        assert torch.equal(net.state_dict()[key], value), key
-    net.load_state_dict(float_net.state_dict(), strict=True)
 
 
 def test_every_binary_convolution_has_a_skip_and_the_block_adds_none():
@@ -124,32 +93,10 @@ def test_recipe_as_dict_and_path(tmp_path):
         assert srresnet(recipe=source).body[0].conv1.config.activation == "sign"
 
 
-BAD = {
-    "upscale": ({"upscale": 5}, r"upscale: 5 is not allowed\. Allowed: 2, 3, 4"),
-    "upscale-text": ({"upscale": "4"}, r"upscale: '4' is not allowed"),
-    "feat": ({"num_feat": 0}, r"num_feat: 0 is not allowed\. Allowed: a whole number above 0"),
-    "feat-float": ({"num_feat": 8.0}, r"num_feat: 8\.0 is not allowed"),
-    "in": ({"num_in_ch": -1}, r"num_in_ch: -1 is not allowed"),
-    "out": ({"num_out_ch": 1}, r"num_out_ch: 1 is not allowed\. Allowed: num_in_ch, 3"),
-    "out-true": ({"num_in_ch": 1, "num_out_ch": True}, r"num_out_ch: True is not allowed"),
-}
-
-
-@pytest.mark.parametrize(("options", "message"), BAD.values(), ids=BAD)
-@pytest.mark.parametrize("make", [srresnet, vdsr])
-def test_bad_arguments(make, options, message):
-    with pytest.raises(LMBError, match=message):
-        make(**options)
-
-
 def test_bad_arguments_of_one():
     allowed = "classic, light, pointwise"
     with pytest.raises(LMBError, match=rf"unknown tail 'lite'\. Did you mean 'light'\? Allowed: {allowed}"):
         srresnet(tail="lite")
-    with pytest.raises(LMBError, match=r"num_block: 0 is not allowed"):
-        srresnet(num_block=0)
-    with pytest.raises(LMBError, match=r"num_conv: None is not allowed"):
-        vdsr(num_conv=None)
     with pytest.raises(RecipeError, match=r"unknown recipe 'lbm'\. Did you mean 'lmb'\?"):
         vdsr(recipe="lbm")
 

@@ -3,14 +3,11 @@
 
 import pytest
 import torch
-from torch import nn
-from typer.testing import CliRunner
 
 import lmb_quant as lmb
 from lmb_quant import LMBError
-from lmb_quant.archs import ARCHITECTURES, LMBSRResNet, _registry, architecture, architecture_called
+from lmb_quant.archs import LMBSRResNet, _registry, architecture, architecture_called
 from lmb_quant.bench.networks import make_networks
-from lmb_quant.cli import app
 
 
 class Plain(LMBSRResNet):
@@ -43,14 +40,3 @@ def test_names_are_unique_and_the_count_exists(plain):
         architecture("other", count="num_conv", parts="blocks")(type("Other", (Plain,), {}))
     with pytest.raises(LMBError, match="Did you mean 'plain'"):
         architecture_called("plane")
-
-
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_every_architecture_takes_the_common_arguments_and_stands_in_the_help(name):
-    known = ARCHITECTURES[name]
-    net = known.make(**{known.count: 1}, num_feat=8, upscale=2, recipe=None)
-    assert isinstance(net, nn.Module)
-    assert set(net.arch_args) >= {known.count, "num_feat", "upscale", *known.words}
-    text = " ".join(CliRunner().invoke(app, ["bench", "speed", "--help"], env={"COLUMNS": "200"}).output.split())
-    assert known.short_name in text
-    assert f"{known.parts} ({known.default_count})" in text

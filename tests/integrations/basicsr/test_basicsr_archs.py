@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from lmb_quant.archs import ARCHITECTURES
 from lmb_quant.errors import LMBError
 from lmb_quant.integrations.basicsr import LMBBinarized
 from lmb_quant.integrations.basicsr.archs import registered
@@ -34,8 +35,7 @@ SINGLE: dict[str, dict[str, Any]] = {
     "RIDNet": {"in_channels": 3, "mid_channels": 16, "out_channels": 3},
     "ECBSR": {**RGB, "num_block": 2, "num_channel": 8, "with_idt": False, "act_type": "prelu", "scale": 4},
     "UNetDiscriminatorSN": {"num_in_ch": 3, "num_feat": 8},
-    "LMBSRResNet": {**RGB, "num_feat": 8, "num_block": 1, "recipe": None},
-    "LMBVDSR": {**RGB, "num_feat": 8, "num_conv": 2, "recipe": None},
+    **{name: {**RGB, "num_feat": 8, known.count: 2, "recipe": None} for name, known in ARCHITECTURES.items()},
 }
 # What LMBBinarized refuses, with a message, because a recipe finds nothing to binarise in it.
 NOTHING_TO_BINARIZE = ("ECBSR", "UNetDiscriminatorSN")
