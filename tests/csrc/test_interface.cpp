@@ -42,7 +42,7 @@ void descriptions() {
     bad("gain without a mean", [](lmbq_layer_desc& s) { s.threshold = LMBQ_THRESHOLD_NONE, s.gain = s.scale; });
     bad("act_on", [](lmbq_layer_desc& s) { s.act_on = -1; });
     bad("no thresholds", [](lmbq_layer_desc& s) { s.threshold = LMBQ_THRESHOLD_CHANNEL, s.thresholds = nullptr; });
-    bad("act", [](lmbq_layer_desc& s) { s.act = 9; });
+    bad("act", [](lmbq_layer_desc& s) { s.act = LMBQ_ACT_COUNT; });
     bad("leaky slopes", [](lmbq_layer_desc& s) { s.act = LMBQ_ACT_LEAKY; });
     bad("prelu slopes", [](lmbq_layer_desc& s) { s.act = LMBQ_ACT_PRELU, s.slope_count = 2; });
     bad("no gamma", [](lmbq_layer_desc& s) { s.gamma = nullptr; });

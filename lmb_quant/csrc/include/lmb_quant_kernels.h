@@ -50,7 +50,8 @@ typedef enum lmbq_act {
     LMBQ_ACT_PRELU = 3,  /* slope[1 or out_channels] */
     LMBQ_ACT_RPRELU = 4, /* v > gamma ? (v - gamma) + zeta : slope * (v - gamma) + zeta, per channel */
     LMBQ_ACT_HARDTANH = 5, /* v < -1 ? -1 : v > 1 ? 1 : v */
-    LMBQ_ACT_SILU = 6 /* v / (1 + exp(-v)), exp as docs/bit_layout.md defines it */
+    LMBQ_ACT_SILU = 6, /* v / (1 + exp(-v)), exp as docs/bit_layout.md defines it */
+    LMBQ_ACT_COUNT     /* no function: how many there are */
 } lmbq_act;
 
 /* Where a skip is added. */

@@ -71,7 +71,7 @@ Case random_case() {
         const bool mean = c.threshold == LMBQ_THRESHOLD_LOCAL || c.threshold == LMBQ_THRESHOLD_GLOBAL;
         c.shift = mean && rng() % 2, c.gain = mean && rng() % 2;
         c.set_channels(in, out);
-        c.set_act(pick(LMBQ_ACT_NONE, LMBQ_ACT_SILU));
+        c.set_act(pick(0, LMBQ_ACT_COUNT - 1));
         c.act_on = pick(LMBQ_ACT_ON_BRANCH, LMBQ_ACT_ON_SUM);
         c.bias = rng() % 4 != 0, c.factor = c.keeps_size() && rng() % 2;
         c.skip = pick(SKIP_NONE, c.same_shape() ? SKIP_INPUT : SKIP_GIVEN);
