@@ -103,8 +103,9 @@ recipe["scheme"]["weight"] = {"binarizer": "centered_sign", "scale": "channel_me
 net = lmb.binarize(nn.Sequential(*(nn.Conv2d(i, o, 3, padding=1) for i, o in ((3, 4), (4, 4), (4, 3)))), recipe)
 print(net)
 assert net[1].trains_by == "engine" or find()[0] is None
-x = torch.rand(1, 3, 6, 5)
-torch.testing.assert_close(lmb.convert(net)(x), net.eval()(x))
+packed, x = lmb.convert(net), torch.rand(1, 3, 6, 5)
+torch.testing.assert_close(packed(x), net.eval()(x))
+assert packed[1].packed_bytes == net[1].packed_bytes
 for make, registered, name, shape in (
     (make_activation, activation_binarizers(), "shifted_sign", (1, 1, 1, -1)),
     (make_weight, weight_binarizers(), "centered_sign", (1, -1, 1, 1)),

@@ -131,13 +131,23 @@ class BinaryConv2d(nn.Conv2d):
         """
         outputs, inputs, *kernel = self.weight.shape
         packed = outputs * math.prod(kernel) * math.ceil(inputs / 8) * self.binarize_weight.bases
-        parts = (self.binarize_input, self.binarize_weight, self.pre_norm, self.rescale, self.act)
-        unit = [p for part in parts if part is not None for p in part.parameters()]
+        parts = (self.binarize_weight, self.pre_norm, self.rescale, self.act)
+        unit = [*self._threshold_tensors(), *(p for part in parts if part is not None for p in part.parameters())]
         has_bias = self.bias is not None or not isinstance(self.norm, nn.Identity)
         slope = isinstance(self.act, nn.LeakyReLU) or self.config.act == IDENTITY
         return packed + 4 * (
             outputs * self.binarize_weight.bases + outputs * has_bias + slope + sum(p.numel() for p in unit)
         )
+
+    def _threshold_tensors(self) -> list[Tensor]:
+        """What the packed form stores of the threshold, learned or fixed; the parameters where it has no such form."""
+        try:
+            threshold = self.binarize_input.packed_threshold()
+        except LMBError:
+            threshold = None
+        if threshold is None:
+            return list(self.binarize_input.parameters())
+        return [values for values in (threshold.shift, threshold.gain) if values is not None]
 
     def unit_macs(self, before: tuple[int, ...], after: tuple[int, ...]) -> int:
         """Real multiplications of one run, beside those of convolutions and linear layers inside the unit's parts.
