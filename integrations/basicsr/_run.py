@@ -71,7 +71,7 @@ def _how_to_go_on(stop: StoppedBySignal, prog: str, arguments: Sequence[str]) ->
         processes = os.environ.get("LOCAL_WORLD_SIZE", "N")
         command = f"torchrun --nproc_per_node={processes} -m {__package__}.train {shlex.join(words)}"
     if stop.iteration is None:
-        what = "at once; the last checkpoint holds"
+        what = "at once; the last checkpoint, if there is one, holds"
     elif stop.state is None:
         what = "before the first iteration; there is no checkpoint"
     else:

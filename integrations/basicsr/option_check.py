@@ -94,8 +94,9 @@ def _check_datasets(sections: Mapping[str, dict[str, Any]], place: str, *, is_tr
         raise LMBError("datasets: the section 'train' is missing.")
     found: dict[str, schema.Dataset] = {}
     for phase, section in sections.items():
-        if is_train and phase.split("_")[0] not in ("train", "val"):
-            raise LMBError(f"datasets: {unknown_name('section', phase, ['train', 'val', 'val_2'])}")
+        known = ("train", "val", "val_2") if is_train else ("test", "test_1", "val")
+        if phase.split("_")[0] not in known:
+            raise LMBError(f"datasets: {unknown_name('section', phase, known)}")
         kind = section.get("type")
         if kind is not None and registered(DATASET_REGISTRY, str(kind)) is None:
             raise LMBError(f"datasets.{phase}: {unknown_name('data set', kind, DATASET_REGISTRY.keys())}")

@@ -64,6 +64,7 @@ def _watched(conv: BinaryConv2d) -> bool:
         or torch_module._global_forward_hooks
         or torch_module._global_forward_pre_hooks
         or torch_module._global_backward_hooks
+        or torch_module._global_backward_pre_hooks
         or torch.compiler.is_compiling()
         or torch._C._get_tracing_state() is not None
         or torch._C._len_torch_dispatch_stack()

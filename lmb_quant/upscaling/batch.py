@@ -79,6 +79,7 @@ class _Run:
         self.skipped = len(jobs) - len(self.jobs)
         self.done = self.failed = 0
         self.warned: list[warnings.WarningMessage] = []
+        self.writing: deque[tuple[Job, Future[Text]]] = deque()
 
     def __call__(self) -> int:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -103,22 +104,24 @@ class _Run:
             finally:
                 for pool in (reader, writer):
                     pool.shutdown(cancel_futures=True)
+                for job, future in self.writing:  # of a run that was stopped: what was finished all the same
+                    if not future.cancelled():
+                        self._written(job, future)
                 self._summary()
         return self.failed
 
     def _all(self, reader: ThreadPoolExecutor, writer: ThreadPoolExecutor) -> None:
         coming = deque(reader.submit(self._read, job) for job in self.jobs[:1])
-        writing: deque[tuple[Job, Future[Text]]] = deque()
         for number, job in enumerate(self.jobs):
             coming.extend(reader.submit(self._read, later) for later in self.jobs[number + 1 : number + 2])
             with self._reported(job):
                 self._show("reading", job)
                 file = coming.popleft().result()
-                writing.append((job, writer.submit(self._write, job, *self._enlarged(job, file))))
-            while writing and (len(writing) > _WAITING or writing[0][1].done()):
-                self._written(*writing.popleft())
-        while writing:
-            self._written(*writing.popleft())
+                self.writing.append((job, writer.submit(self._write, job, *self._enlarged(job, file))))
+            while self.writing and (len(self.writing) > _WAITING or self.writing[0][1].done()):
+                self._written(*self.writing.popleft())
+        while self.writing:
+            self._written(*self.writing.popleft())
 
     def _read(self, job: Job) -> ImageFile:
         self._check_target(job.target)

@@ -54,17 +54,17 @@ def find_jobs(inputs: Sequence[Path], output: Path, *, recursive: bool = False) 
             overwritten by its own or another's enlargement, or ``output`` does not fit.
     """
     passed = PassedOver()
-    found: dict[Path, tuple[Path, Path]] = {}  # resolved -> as named, and its name below the output
+    found: dict[Path, tuple[Path, Path]] = {}  # each name of a file once -> as named, and its name below the output
     for entry in inputs:
         if not os.path.isdir(entry):
-            found.setdefault(_real(entry), (entry, Path(entry.name)))
+            found.setdefault(_name_of(entry), (entry, Path(entry.name)))
             continue
         images = _images_in(entry, output, recursive, passed)
         if not images:
             beside = f" Passed over: {passed}." if str(passed) else ""
             raise LMBError(f"input: folder {str(entry)!r} holds no image. Allowed: {', '.join(READ_ENDINGS)}.{beside}")
         for path in images:
-            found.setdefault(_real(path), (path, path.relative_to(entry)))
+            found.setdefault(_name_of(path), (path, path.relative_to(entry)))
     one_file = len(inputs) == 1 and not os.path.isdir(inputs[0])
     if output.suffix and not os.path.isdir(output) and (one_file or output.suffix.lower() in FORMATS):
         if not one_file:
@@ -163,6 +163,11 @@ def _check_apart(jobs: Sequence[Job]) -> None:
             first = str(taken[target])
             raise LMBError(f"inputs: {first!r} and {str(job.source)!r} would both become {str(job.target)!r}.")
         taken[target] = job.source
+
+
+def _name_of(path: Path) -> Path:
+    """The name without links among its folders: a link to an image is an image of its own."""
+    return _real(path.absolute().parent) / path.name
 
 
 def _real(path: Path) -> Path:

@@ -238,12 +238,16 @@ def test_any_number_of_threads_gives_the_same_bits():
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
-@pytest.mark.parametrize("name", ["hook", "double", "function", "compile", "grad of a function", "engine off"])
+@pytest.mark.parametrize(
+    "name", ["hook", "global hook", "double", "function", "compile", "grad of a function", "engine off"]
+)
 def test_what_the_engine_does_not_take_goes_to_the_reference(name, monkeypatch):
     torch.manual_seed(0)
     net, x, seen = layer(skip=True), torch.randn(1, 8, 5, 5), []
     if name == "hook":
         net.binarize_input.register_forward_hook(lambda *args: seen.append(args))
+    if name == "global hook":
+        hook = torch.nn.modules.module.register_module_full_backward_pre_hook(lambda *args: seen.append(args))
     if name == "double":
         net, x = net.double(), x.double()
     if name == "engine off":
@@ -268,6 +272,8 @@ def test_what_the_engine_does_not_take_goes_to_the_reference(name, monkeypatch):
     else:
         assert net(x).dtype == x.dtype
     assert name != "hook" or len(seen) == 1
+    if name == "global hook":
+        hook.remove()
 
 
 def test_autocast_keeps_float32_inside_a_unit():

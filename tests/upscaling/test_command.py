@@ -303,3 +303,16 @@ def test_a_model_that_is_none(command, folder, tmp_path):
     code, said = command("upscale", folder, "-o", tmp_path / "out", "--model", folder / "a.png")
     assert code == 2
     assert "safetensors" in said
+
+
+def test_a_link_to_an_image_beside_it_is_an_image_of_its_own(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("z.png", "z.bmp"):
+        Image.new("RGB", (4, 3)).save(folder / name)
+    (folder / "a.png").symlink_to("z.png")
+    (tmp_path / "also").symlink_to(folder)
+    jobs, _ = find_jobs([folder, folder / "z.png", tmp_path / "also"], tmp_path / "out")
+    assert [(job.source.name, job.target.name) for job in jobs] == [
+        ("a.png", "a.png"), ("z.bmp", "z.bmp.png"), ("z.png", "z.png"),
+    ]  # fmt: skip

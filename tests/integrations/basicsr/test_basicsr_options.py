@@ -203,6 +203,8 @@ def test_mistakes_in_an_evaluation_file(fails: Callable[..., str], evaluation_op
     assert "path: unknown key 'strict_load'. Did you mean 'strict_load_g'?" in found
     found = fails(change(evaluation_options, "datasets.test_1.dataroot_gt", "images"), test=True)
     assert "datasets.test_1: dataroot_gt: 'images' holds no image" in found
+    evaluation_options["datasets"] = {"tset_1": evaluation_options["datasets"]["test_1"]}
+    assert "datasets: unknown section 'tset_1'. Did you mean 'test_1'?" in fails(evaluation_options, test=True)
 
 
 @pytest.mark.parametrize("name", ["corrupt", "small"])
