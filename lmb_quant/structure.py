@@ -299,7 +299,7 @@ class _Mark:
     def __init__(self, conv: nn.Conv2d) -> None:
         self.conv, self.weight = conv, conv._parameters.get("weight")
         plain = _plain_weight(conv)
-        self.before = None if plain is None else (plain.data_ptr(), plain._version, plain.clone())
+        self.before = None if plain is None else (plain.data_ptr(), _version(plain), plain.clone())
 
     def is_gone(self) -> bool:
         """Whether the run put another tensor or other values in its place."""
@@ -308,8 +308,13 @@ class _Mark:
         if self.weight is None or self.before is None:
             return False
         place, version, values = self.before
-        now = self.weight.data_ptr(), self.weight._version
+        now = self.weight.data_ptr(), _version(self.weight)
         return now != (place, version) or not torch.equal(self.weight, values)
+
+
+def _version(tensor: Tensor) -> int:
+    """How often a tensor was written to; one made in inference mode does not count."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def _names(uses: Iterable[_Use]) -> frozenset[str]:

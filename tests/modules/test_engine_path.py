@@ -276,6 +276,18 @@ def test_what_the_engine_does_not_take_goes_to_the_reference(name, monkeypatch):
         hook.remove()
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_without_gradients(mode):
+    torch.manual_seed(0)
+    net, x = nn.Sequential(layer(skip=True, act="rprelu"), layer()), torch.randn(2, 8, 6, 6)
+    expected = net(x)
+    with mode():
+        assert torch.equal(net(x), expected)
+        assert torch.equal(net(x.clone()), expected)
+        made = LMBSRResNet(num_feat=8, num_block=1, upscale=2)  # its parts are found by a run
+        assert made(torch.rand(1, 3, 5, 5)).shape == (1, 3, 10, 10)
+
+
 def test_autocast_keeps_float32_inside_a_unit():
     torch.manual_seed(0)
     net, x = layer(skip=True, act="rprelu"), torch.randn(2, 8, 6, 6)

@@ -61,6 +61,10 @@ class EngineLayer:
         """Whether the engine has the gradient convolutions of this layer."""
         return bool(self.library.c.lmbq_layer_has_gradients(self.handle))
 
+    def run_anew(self, x: Tensor, skip: bool) -> Tensor:
+        """As :meth:`run`, with memory of its own for the output, ``(N, O, H', W')``, channels-last."""
+        return self._run_bits(x, None, None, skip)
+
     def run_keeping_bits(self, x: Tensor, skip: bool) -> tuple[Tensor, Tensor]:
         """Computes the output of ``(N, C, H, W)``, dense float32 NHWC in memory, and keeps the bits.
 

@@ -88,12 +88,8 @@ class _BinaryUnit(torch.autograd.Function):
         pixel_factor: Tensor | None,
     ) -> Tensor:
         values = x.contiguous(memory_format=_LAST)
-        threshold = comparison.threshold
         tensors = (bias, shift, gain, slope, gamma, zeta, pixel_factor)
-        arguments = LayerArguments(
-            _engine.pack_signs(library, signs), alpha, *tensors, unit.kernel_size, unit.stride, unit.padding,
-            unit.dilation, unit.groups, threshold.kind, threshold.window, unit.act, unit.act_on, unit.skip,
-        )  # fmt: skip
+        arguments = _arguments(library, unit, comparison, signs, alpha, tensors)
         layer = EngineLayer(library, arguments, x.shape[1])
         out, bits = layer.run_keeping_bits(values, unit.skip)
         made = _made.get(x)
@@ -177,6 +173,22 @@ class _BinaryUnit(torch.autograd.Function):
         return None, None, None, out["grad_x"], grad_weight, None, *rest
 
 
+def _arguments(
+    library: Library,
+    unit: Unit,
+    comparison: Comparison,
+    signs: Tensor,
+    alpha: Tensor,
+    tensors: tuple[Tensor | None, ...],
+) -> LayerArguments:
+    """The layer's arguments; ``tensors`` are those from the bias on."""
+    threshold = comparison.threshold
+    return LayerArguments(
+        _engine.pack_signs(library, signs), alpha, *tensors, unit.kernel_size, unit.stride, unit.padding, unit.dilation,
+        unit.groups, threshold.kind, threshold.window, unit.act, unit.act_on, unit.skip,
+    )  # fmt: skip
+
+
 def _like(grad: Tensor | None, size: torch.Size | None) -> Tensor | None:
     """The gradient of a parameter; one slope for all channels has the sum of theirs."""
     if grad is None or size is None:
@@ -227,6 +239,10 @@ def binary_unit(
         Gradient convolutions by tables of sums with signs: this project's choice.
     """
     threshold = comparison.threshold
+    if not torch.is_grad_enabled():
+        tensors = (bias, threshold.shift, threshold.gain, slope, gamma, zeta, pixel_factor)
+        layer = EngineLayer(library, _arguments(library, unit, comparison, signs, alpha, tensors), x.shape[1])
+        return layer.run_anew(x.contiguous(memory_format=_LAST), unit.skip)
     out: Tensor = _BinaryUnit.apply(
         library,
         unit,
