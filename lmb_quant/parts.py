@@ -89,7 +89,7 @@ def make_part(table: Mapping[str, type[_P]], what: str, conv: nn.Conv2d, name: s
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"][:1])
         raise LMBError(f"{what} {name!r}: {key}: {first['input']!r} is not allowed. {first['msg']}.") from None
-    return table[name].for_conv(conv, **options)
+    return table[name].for_conv(conv, **options).to(conv.weight.device, conv.weight.dtype)
 
 
 def keeps_size(conv: nn.Conv2d) -> bool:
