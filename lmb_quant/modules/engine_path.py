@@ -151,8 +151,6 @@ def run(conv: BinaryConv2d, x: Tensor) -> Tensor:
             pixel_factor=None if conv.rescale is None else conv.rescale.packed_factor(),
             **values,
         )
-        if (
-            y.shape != x.shape and x.is_contiguous()
-        ):  # as PyTorch's; a body, whose layers keep the shape, stays as it is
+        if y.shape != x.shape:  # the layout that networks flatten; a body keeps its own
             y = y.contiguous()
         return y if whole else conv.finish(conv.norm(y), x)
