@@ -179,12 +179,14 @@ def _arguments(
     comparison: Comparison,
     signs: Tensor,
     alpha: Tensor,
-    tensors: tuple[Tensor | None, ...],
+    tensors: Sequence[Tensor | None],
 ) -> LayerArguments:
     """The layer's arguments; ``tensors`` are those from the bias on."""
     threshold = comparison.threshold
+    bias, shift, gain, slope, gamma, zeta, factor = tensors
     return LayerArguments(
-        _engine.pack_signs(library, signs), alpha, *tensors, unit.kernel_size, unit.stride, unit.padding, unit.dilation,
+        _engine.pack_signs(library, signs), alpha, bias, shift, gain, slope, gamma, zeta, factor,
+        unit.kernel_size, unit.stride, unit.padding, unit.dilation,
         unit.groups, threshold.kind, threshold.window, unit.act, unit.act_on, unit.skip,
     )  # fmt: skip
 
