@@ -68,6 +68,9 @@ def run_jobs(upscaler: Upscaler, jobs: Sequence[Job], console: Console, rules: R
 
     Returns:
         How many failed.
+
+    Raises:
+        LMBError: If nothing can be written any more, a full disk for instance; the images after it are not done.
     """
     return _Run(upscaler, jobs, console, rules or Rules())()
 
@@ -78,6 +81,7 @@ class _Run:
         self.jobs = [job for job in jobs if not (rules.skip_existing and os.path.exists(job.target))]
         self.skipped = len(jobs) - len(self.jobs)
         self.done = self.failed = 0
+        self.hopeless = ""
         self.warned: list[warnings.WarningMessage] = []
         self.writing: deque[tuple[Job, Future[Text]]] = deque()
 
@@ -104,10 +108,15 @@ class _Run:
             finally:
                 for pool in (reader, writer):
                     pool.shutdown(cancel_futures=True)
-                for job, future in self.writing:  # of a run that was stopped: what was finished all the same
+                for job, future in self.writing:  # of a run that ended early: what was finished all the same
                     if not future.cancelled():
                         self._written(job, future)
                 self._summary()
+        if self.hopeless:
+            rest = len(self.jobs) - self.done - self.failed
+            raise LMBError(
+                f"{self.hopeless}: {rest} more images are not done. With --skip-existing the same command goes on."
+            )
         return self.failed
 
     def _all(self, reader: ThreadPoolExecutor, writer: ThreadPoolExecutor) -> None:
@@ -120,6 +129,8 @@ class _Run:
                 self.writing.append((job, writer.submit(self._write, job, *self._enlarged(job, file))))
             while self.writing and (len(self.writing) > _WAITING or self.writing[0][1].done()):
                 self._written(*self.writing.popleft())
+            if self.hopeless:
+                return
         while self.writing:
             self._written(*self.writing.popleft())
 
@@ -166,22 +177,19 @@ class _Run:
 
     @contextmanager
     def _reported(self, job: Job) -> Iterator[None]:
-        """Reports what goes wrong with one file, and ends the run where it would go wrong with all."""
+        """Reports what goes wrong with one file, and notes where it would go wrong with all."""
         try:
             yield
         except Exception as error:  # whatever a codec raises is this file's
+            if self.hopeless:
+                return  # one of those that are not done
             self.failed += 1
             reason = str(error) or ("not enough memory" if isinstance(error, MemoryError) else type(error).__name__)
             named = isinstance(error, LMBError)
             self._say("error:", "bold red", reason if named else f"{job.source}: {type(error).__name__}: {reason}")
             cause = error if isinstance(error, OSError) else error.__cause__
             if isinstance(cause, OSError) and cause.errno in _HOPELESS:
-                rest = len(self.jobs) - self.done - self.failed
-                self.failed += rest
-                raise LMBError(
-                    f"{job.target.parent}: {cause.strerror}: {rest} more images are not done. With --skip-existing "
-                    "the same command goes on."
-                ) from None
+                self.hopeless = f"{job.target.parent}: {cause.strerror}"
         finally:
             for warning in self.warned:
                 self._say("warning:", "bold yellow", str(warning.message))

@@ -6,6 +6,7 @@ import io
 import os
 import re
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -158,8 +159,10 @@ def test_an_output_that_cannot_be_is_said_once_before_the_work(command, folder, 
     assert not (tmp_path / "out").exists()
 
 
-def test_a_disk_that_is_full_ends_the_run_with_one_error(folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize("delay", [0, 0.1])  # of the writer: more images are ready to be written by then
+def test_a_disk_that_is_full_ends_the_run_with_one_error(folder, tmp_path, monkeypatch, delay):
     def full(path, data, durable=True):
+        time.sleep(delay)
         raise LMBError(f"{path}: cannot be written: No space left on device.") from OSError(
             errno.ENOSPC, "No space left"
         )
@@ -167,7 +170,7 @@ def test_a_disk_that_is_full_ends_the_run_with_one_error(folder, tmp_path, monke
     monkeypatch.setattr("lmb_quant.upscaling.writing.write_atomically", full)
     jobs, _ = find_jobs([folder], tmp_path)
     said = io.StringIO()
-    with pytest.raises(LMBError, match=r"No space left: . more images are not done\. With --skip"):
+    with pytest.raises(LMBError, match=rf"No space left: {len(jobs) - 1} more images are not done\. With --skip"):
         run_jobs(Upscaler(Nearest(3)), jobs, Console(file=said, width=1000))
     assert said.getvalue().count("error:") == 1
 
