@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from lmb_quant.errors import LMBError, unknown_name
 from lmb_quant.modules import packed_convs
-from lmb_quant.ops.enlarge import enlarge, enlarge_with_detail
 from lmb_quant.rewrite import RecipeLike
 
 from ._blocks import (
@@ -24,6 +23,7 @@ from ._blocks import (
     zero_,
 )
 from ._registry import architecture
+from ._tails import TAILS, upscaled_with_detail
 
 
 class ResidualBlock(nn.Module):
@@ -60,40 +60,6 @@ class Body(nn.Sequential):
         for block in self:
             x, overwrite = block(x, overwrite), True
         return x
-
-
-class LightTail(nn.Sequential):
-    """One convolution to the HR image's pixels, and PixelShuffle: all work at LR size."""
-
-    kernel_size = 3
-
-    def __init__(self, num_feat: int, num_out_ch: int, upscale: int) -> None:
-        k = self.kernel_size
-        super().__init__(nn.Conv2d(num_feat, num_out_ch * upscale**2, k, padding=k // 2), nn.PixelShuffle(upscale))
-
-
-class PointwiseTail(LightTail):
-    """The same with a 1 x 1 convolution, a ninth of the work."""
-
-    kernel_size = 1
-
-
-class ClassicTail(nn.Sequential):
-    """MSRResNet's tail: upsampling convolutions with PixelShuffle, then two convolutions at HR size."""
-
-    def __init__(self, num_feat: int, num_out_ch: int, upscale: int) -> None:
-        layers: list[nn.Module] = []
-        for factor in (2, 2) if upscale == 4 else (upscale,):
-            layers += [
-                nn.Conv2d(num_feat, num_feat * factor**2, 3, padding=1),
-                nn.PixelShuffle(factor),
-                nn.LeakyReLU(0.1, inplace=True),
-            ]
-        layers += [nn.Conv2d(num_feat, num_feat, 3, padding=1), nn.LeakyReLU(0.1, inplace=True)]
-        super().__init__(*layers, nn.Conv2d(num_feat, num_out_ch, 3, padding=1))
-
-
-TAILS = {"light": LightTail, "pointwise": PointwiseTail, "classic": ClassicTail}
 
 
 @architecture("srresnet", count="num_block", parts="residual blocks", words=("tail",))
@@ -168,10 +134,6 @@ class LMBSRResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Enlarges ``(N, num_in_ch, H, W)``, values about [0, 1], to ``(N, num_out_ch, upscale H, upscale W)``."""
-        feat = self.act(self.conv_first((x - 0.5) * self.img_range))
-        feat = self.body(feat, overwrite=True)
-        if isinstance(self.tail, LightTail) and next(packed_convs(self.body), None) is not None:
-            return enlarge_with_detail(x, self.tail[0](feat), self.upscale, 1 / self.img_range)
-        detail = self.tail(feat)
-        del feat  # before the HR image needs its memory
-        return enlarge(x, self.upscale, "bilinear").add_(detail, alpha=1 / self.img_range)
+        head = self.act(self.conv_first((x - 0.5) * self.img_range))
+        packed = next(packed_convs(self.body), None) is not None
+        return upscaled_with_detail(x, self.body(head, overwrite=True), self.tail, self.img_range, packed)

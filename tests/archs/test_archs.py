@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""lmb_quant/archs: what is peculiar to LMBSRResNet and LMBVDSR; what all keep is in test_contract.py."""
+"""lmb_quant/archs: what is peculiar to each architecture; what all keep is in test_contract.py."""
 
 import pytest
 import torch
@@ -8,12 +8,16 @@ from torch import nn
 from torch.nn import functional as F
 
 from lmb_quant import LMBError, RecipeError, summary
-from lmb_quant.archs import LMBVDSR, LMBSRResNet
+from lmb_quant.archs import LMBVDSR, LMBHybridNet, LMBSRResNet
 from lmb_quant.modules import BinaryConv2d
 
 
 def srresnet(**options):
     return LMBSRResNet(**({"num_feat": 8, "num_block": 2, "upscale": 2} | options))
+
+
+def hybrid(**options):
+    return LMBHybridNet(**({"num_feat": 8, "num_block": 2, "upscale": 2} | options))
 
 
 def vdsr(**options):
@@ -82,6 +86,48 @@ def test_light_tail_costs_less_than_the_binary_body_saves():
     tails = ("pointwise", "light", "classic")
     pointwise, light, classic = (summary(srresnet(tail=tail, num_feat=64, upscale=4)).ops for tail in tails)
     assert pointwise < light < classic / 5
+
+
+@pytest.mark.parametrize(("num_binary", "num_real"), [(1, 1), (2, 0), (0, 2), (1, 2)])
+def test_the_hybrid_has_its_units_in_order_and_the_real_ones_stay_real(num_binary, num_real):
+    net = hybrid(num_binary=num_binary, num_real=num_real, recipe="lmb-hybrid" if num_binary else None)
+    kinds = ["DenseUnit"] * num_binary + ["SeparableUnit"] * num_real
+    assert [type(unit).__name__ for unit in net.body] == 2 * kinds
+    assert binary(net) == [f"body.{i}.conv" for i, kind in enumerate(2 * kinds) if kind == "DenseUnit"]
+
+
+@pytest.mark.parametrize("name", [None, "lmb-hybrid"], ids=str)
+def test_each_unit_of_the_hybrid_adds_its_input(name):
+    net, shift, x = hybrid(recipe=name), torch.full((1, 8, 5, 5), 1e3), torch.rand(1, 8, 5, 5)
+    for unit in net.body:
+        with torch.no_grad():
+            for key, parameter in unit.named_parameters():
+                if parameter.ndim == 4 or "bias" in key:
+                    parameter.zero_()
+            assert torch.allclose(unit(x.clone()), x, atol=1e-6)
+            assert bool((unit(x + shift) > 900).all())
+
+
+def test_the_control_without_a_binary_convolution_trains():
+    net = hybrid(num_binary=0, num_real=1, kernel_size=5, groups=2, recipe=None)
+    assert net.body[0].depthwise.kernel_size == (5, 5) and net.body[0].pointwise.groups == 2
+    net(torch.rand(1, 3, 6, 6)).mean().backward()
+    assert summary(net).ops > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_binary": -1}, "num_binary: -1 is not allowed. Allowed: a whole number above 0"),
+        ({"num_binary": 0, "num_real": 0}, "num_binary: 0 is not allowed"),
+        ({"kernel_size": 4}, "kernel_size: 4 is not allowed. Allowed: an odd number"),
+        ({"groups": 3}, "groups: 3 is not allowed. Allowed: a divisor of num_feat, 8"),
+        ({"tail": "classic"}, "unknown tail 'classic'. Allowed: light, pointwise"),
+    ],
+)
+def test_arguments_of_the_hybrid_that_are_not_allowed(options, message):
+    with pytest.raises(LMBError, match=message):
+        hybrid(**options)
 
 
 def test_recipe_as_dict_and_path(tmp_path):
