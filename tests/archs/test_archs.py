@@ -110,7 +110,8 @@ def test_each_unit_of_the_hybrid_adds_its_input(name):
 
 def test_the_control_without_a_binary_convolution_trains():
     net = hybrid(num_binary=0, num_real=1, kernel_size=5, groups=2, recipe=None)
-    assert net.body[0].depthwise.kernel_size == (5, 5) and net.body[0].pointwise.groups == 2
+    assert net.body[0].depthwise.kernel_size == (5, 5)
+    assert net.body[0].pointwise.groups == 2
     net(torch.rand(1, 3, 6, 6)).mean().backward()
     assert summary(net).ops > 0
 
