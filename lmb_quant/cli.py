@@ -149,7 +149,7 @@ def upscale(
         int | None, typer.Option(min=1, help="Largest image that is read, pixels; default: 89 million.")
     ] = None,
 ) -> None:
-    """Enlarge PNG, JPEG, WebP, TIFF, BMP, GIF and AVIF images. Exit code 1 if one failed; the others are done."""
+    """Upscale PNG, JPEG, WebP, TIFF, BMP, GIF and AVIF images. Exit code 1 if one failed; the others are done."""
     from lmb_quant.ops.startup import spare_compiler
     from lmb_quant.upscaling import Upscaler
     from lmb_quant.upscaling.batch import Rules, run_jobs
@@ -245,7 +245,7 @@ def demo(
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each method; the table shows mean and spread.")] = 1,
     steps: Annotated[int | None, typer.Option(min=0, help="Training steps of each run; 0 trains nothing.")] = None,
 ) -> None:
-    """Enlarge photographs by a trained network; then train LMB and plain sign, and compare: about four minutes."""
+    """Upscale photographs by a trained network; then train LMB and plain sign, and compare: about four minutes."""
     from lmb_quant.demo import STEPS, run_demo
 
     run_demo(folder, seeds=seeds, steps=STEPS if steps is None else steps)

@@ -90,7 +90,7 @@ def fsrcnn():
 
 
 def nearest():
-    """Nearest-neighbour enlargement between convolutions, as in ESRGAN."""
+    """Nearest-neighbour upscaling between convolutions, as in ESRGAN."""
 
     def run(s, x):
         f = s.first(x)

@@ -50,10 +50,10 @@ def test_card_and_file_agree(name):
 
 @pytest.mark.parametrize("name", network_names())
 def test_a_photograph_becomes_the_golden_image(name):
-    enlarged = lmb.upscale(lmb.from_pretrained(name), photograph())
+    upscaled = lmb.upscale(lmb.from_pretrained(name), photograph())
     golden = np.asarray(Image.open(GOLDEN / f"{name}.png"))
-    assert enlarged.shape == golden.shape
-    assert np.abs(enlarged.astype(int) - golden.astype(int)).max() <= 1
+    assert upscaled.shape == golden.shape
+    assert np.abs(upscaled.astype(int) - golden.astype(int)).max() <= 1
 
 
 def test_unknown_networks_are_refused_by_the_nearest_name():
@@ -75,8 +75,8 @@ def test_upscale_takes_the_default_network(tmp_path):
     Image.fromarray(photograph()).save(tmp_path / "small.png")
     command = ["upscale", str(tmp_path / "small.png"), "-o", str(tmp_path / "large.png")]
     assert CliRunner().invoke(app, command).exit_code == 0
-    enlarged = lmb.upscale(lmb.from_pretrained(DEFAULT), photograph())
-    assert np.array_equal(np.asarray(Image.open(tmp_path / "large.png")), enlarged)
+    upscaled = lmb.upscale(lmb.from_pretrained(DEFAULT), photograph())
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "large.png")), upscaled)
 
 
 def test_networks_are_for_inference():

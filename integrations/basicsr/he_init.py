@@ -29,7 +29,7 @@ def LMBHeInit(arch: Mapping[str, Any], upscale: int) -> nn.Module:  # noqa: N802
     Source:
         He et al., arXiv 1502.01852, equation 10. PyTorch's default makes the signal about 0.4 times as large with each
         layer: 16 layers of SRVGGNetCompact then learn nothing in thousands of steps. The zero is this project's choice:
-        networks that add the enlarged image start as that image.
+        networks that add the upscaled image start as that image.
     """
     if registered(ARCH_REGISTRY, str(arch.get("type"))) is None:
         raise LMBError(f"network_g.arch: {unknown_name('architecture', arch.get('type'), ARCH_REGISTRY.keys())}")

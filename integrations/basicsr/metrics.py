@@ -14,8 +14,8 @@ from basicsr.utils.matlab_functions import imresize
 from .images import BGRImage
 
 
-def enlarge_image(image: BGRImage, upscale: int) -> BGRImage:
-    """Enlarges ``(H, W, C)`` as MATLAB's bicubic imresize does; rounded to uint8."""
+def upscale_bicubic(image: BGRImage, upscale: int) -> BGRImage:
+    """Upscales ``(H, W, C)`` as MATLAB's bicubic imresize does; rounded to uint8."""
     large = imresize(image.astype(np.float32) / 255.0, upscale)
     return np.ascontiguousarray((large.clip(0, 1) * 255.0).round().astype(np.uint8))
 

@@ -50,7 +50,7 @@ class Int8Network(nn.Module):
         return self
 
     def forward(self, image: Tensor) -> Tensor:
-        """Enlarges images."""
+        """Upscales images."""
         output: Tensor = self.graph(image)
         return output
 
@@ -110,7 +110,7 @@ class Int8Training(nn.Module):
         return self
 
     def forward(self, image: Tensor) -> Tensor:
-        """Enlarges float32 images ``(N, 3, H, W)``."""
+        """Upscales float32 images ``(N, 3, H, W)``."""
         output: Tensor = self.graph(image)
         return output
 

@@ -38,7 +38,7 @@ def check_count(name: str, value: Any) -> int:
 
 
 def check_channels(num_in_ch: Any, num_out_ch: Any) -> int:
-    """Returns the image's channels, which the enlarged input and the result have in common.
+    """Returns the image's channels, which the upscaled input and the result have in common.
 
     Raises:
         LMBError: If they are no positive whole number, or differ.

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from lmb_quant.ops.enlarge import enlarge, enlarge_with_detail
+from lmb_quant.ops.resample import upscale_image, upscale_with_detail
 
 
 class LightTail(nn.Sequential):
@@ -46,8 +46,8 @@ LIGHT_TAILS: dict[str, Callable[[int, int, int], nn.Sequential]] = {"light": Lig
 TAILS: dict[str, Callable[[int, int, int], nn.Sequential]] = {**LIGHT_TAILS, "classic": ClassicTail}
 
 
-def upscaled_with_detail(x: Tensor, feat: Tensor, tail: nn.Sequential, img_range: float, packed: bool) -> Tensor:
-    """The bilinear enlargement of ``x`` with the detail that a tail makes of the features.
+def reconstruct(x: Tensor, feat: Tensor, tail: nn.Sequential, img_range: float, packed: bool) -> Tensor:
+    """The HR image: ``x`` upscaled bilinearly, plus the detail that a tail makes of the features.
 
     Args:
         x: The image, ``(N, C, H, W)``.
@@ -61,7 +61,7 @@ def upscaled_with_detail(x: Tensor, feat: Tensor, tail: nn.Sequential, img_range
     """
     upscale = math.prod(part.upscale_factor for part in tail if isinstance(part, nn.PixelShuffle))
     if packed and isinstance(tail, LightTail):
-        return enlarge_with_detail(x, tail[0](feat), upscale, 1 / img_range)
+        return upscale_with_detail(x, tail[0](feat), upscale, 1 / img_range)
     detail = tail(feat)
     del feat  # before the HR image needs its memory
-    return enlarge(x, upscale, "bilinear").add_(detail, alpha=1 / img_range)
+    return upscale_image(x, upscale, "bilinear").add_(detail, alpha=1 / img_range)

@@ -22,7 +22,7 @@ from ._blocks import (
     zero_,
 )
 from ._registry import architecture
-from ._tails import LIGHT_TAILS, upscaled_with_detail
+from ._tails import LIGHT_TAILS, reconstruct
 
 
 class DenseUnit(nn.Module):
@@ -84,7 +84,7 @@ class LMBHybridNet(nn.Module):
 
     Args:
         num_in_ch: Channels of the LR image.
-        num_out_ch: Channels of the HR image; equal to ``num_in_ch`` (the enlarged input is added).
+        num_out_ch: Channels of the HR image; equal to ``num_in_ch`` (the upscaled input is added).
         num_feat: Channels of the body.
         num_block: Blocks: ``num_binary`` convolutions of 3 x 3, then ``num_real`` pairs of a depthwise and a pointwise
             one. Each adds its input to its output.
@@ -166,4 +166,4 @@ class LMBHybridNet(nn.Module):
         """Upscales ``(N, num_in_ch, H, W)``, values about [0, 1], to ``(N, num_out_ch, upscale H, upscale W)``."""
         head = self.act(self.conv_first((x - 0.5) * self.img_range))
         packed = next(packed_convs(self.body), None) is not None
-        return upscaled_with_detail(x, self.body(head), self.tail, self.img_range, packed)
+        return reconstruct(x, self.body(head), self.tail, self.img_range, packed)

@@ -23,7 +23,7 @@ from ._blocks import (
     zero_,
 )
 from ._registry import architecture
-from ._tails import TAILS, upscaled_with_detail
+from ._tails import TAILS, reconstruct
 
 
 class ResidualBlock(nn.Module):
@@ -64,11 +64,11 @@ class Body(nn.Sequential):
 
 @architecture("srresnet", count="num_block", parts="residual blocks", words=("tail",))
 class LMBSRResNet(nn.Module):
-    """SRResNet for x2, x3 and x4: head, residual blocks, tail, and the bilinear enlargement added to the result.
+    """SRResNet for x2, x3 and x4: head, residual blocks, tail, and the bilinearly upscaled input added to the result.
 
     Args:
         num_in_ch: Channels of the LR image.
-        num_out_ch: Channels of the HR image; equal to ``num_in_ch`` (the enlarged input is added).
+        num_out_ch: Channels of the HR image; equal to ``num_in_ch`` (the upscaled input is added).
         num_feat: Channels of the body.
         num_block: Residual blocks, two convolutions each.
         upscale: SR factor: 2, 3 or 4.
@@ -123,7 +123,7 @@ class LMBSRResNet(nn.Module):
         apply_recipe(self, recipe)
 
     def _init_weights(self) -> None:
-        """Small residual branches, and an output that starts as the bilinear enlargement."""
+        """Small residual branches, and an output that starts as the bilinearly upscaled input."""
         for conv in convs_of(self.body):
             nn.init.kaiming_normal_(conv.weight)
             zero_(conv.bias)
@@ -133,7 +133,7 @@ class LMBSRResNet(nn.Module):
         zero_(last.weight, last.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Enlarges ``(N, num_in_ch, H, W)``, values about [0, 1], to ``(N, num_out_ch, upscale H, upscale W)``."""
+        """Upscales ``(N, num_in_ch, H, W)``, values about [0, 1], to ``(N, num_out_ch, upscale H, upscale W)``."""
         head = self.act(self.conv_first((x - 0.5) * self.img_range))
         packed = next(packed_convs(self.body), None) is not None
-        return upscaled_with_detail(x, self.body(head, overwrite=True), self.tail, self.img_range, packed)
+        return reconstruct(x, self.body(head, overwrite=True), self.tail, self.img_range, packed)

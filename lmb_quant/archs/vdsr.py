@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VDSR with the bicubic enlargement inside; float, or binarised by a recipe."""
+"""VDSR with bicubic upscaling inside; float, or binarised by a recipe."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-from lmb_quant.ops.enlarge import enlarge
+from lmb_quant.ops.resample import upscale_image
 from lmb_quant.rewrite import RecipeLike
 
 from ._blocks import apply_recipe, check_channels, check_count, check_range, check_upscale, conv_act, convs_of, zero_
@@ -14,7 +14,7 @@ from ._registry import architecture
 
 @architecture("vdsr", count="num_conv", parts="middle convolutions")
 class LMBVDSR(nn.Module):
-    """VDSR: bicubic enlargement, then a head, ``num_conv`` middle convolutions and a last one, all at HR size.
+    """VDSR: bicubic upscaling, then a head, ``num_conv`` middle convolutions and a last one, all at HR size.
 
     Args:
         num_in_ch: Channels of the image: 1 (Y) or 3 (RGB).
@@ -67,15 +67,15 @@ class LMBVDSR(nn.Module):
         apply_recipe(self, recipe)
 
     def _init_weights(self) -> None:
-        """He initialisation, as the paper; an output that starts as the bicubic enlargement."""
+        """He initialisation, as the paper; an output that starts as the bicubically upscaled input."""
         for conv in (self.conv_first, *convs_of(self.body)):
             nn.init.kaiming_normal_(conv.weight)
             zero_(conv.bias)
         zero_(self.conv_last.weight, self.conv_last.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Enlarges ``(N, num_in_ch, H, W)``, values about [0, 1], to ``(N, num_out_ch, upscale H, upscale W)``."""
-        base = enlarge(x, self.upscale, "bicubic")
+        """Upscales ``(N, num_in_ch, H, W)``, values about [0, 1], to ``(N, num_out_ch, upscale H, upscale W)``."""
+        base = upscale_image(x, self.upscale, "bicubic")
         feat = self.act(self.conv_first((base - 0.5) * self.img_range))
         for conv in self.body:
             feat = conv_act(conv, feat, self.act, overwrite=True)

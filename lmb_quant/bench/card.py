@@ -18,7 +18,7 @@ from lmb_quant.files import write_atomically
 from lmb_quant.integrations.basicsr.checkpoint import load_weights
 from lmb_quant.integrations.basicsr.hooks.step_times import read_step_times
 from lmb_quant.integrations.basicsr.images import find_images
-from lmb_quant.integrations.basicsr.metrics import enlarge_image, run_network
+from lmb_quant.integrations.basicsr.metrics import run_network, upscale_bicubic
 from lmb_quant.integrations.basicsr.networks import build
 from lmb_quant.integrations.basicsr.run_record import read_runs
 from lmb_quant.machine import in_words
@@ -78,7 +78,7 @@ def make_card(
         save(convert(network), draft)
         packed = load(draft)
         scores = evaluate(lambda image: run_network(packed, image), sets, upscale)
-        bicubic = evaluate(lambda image: enlarge_image(image, upscale), sets, upscale)
+        bicubic = evaluate(lambda image: upscale_bicubic(image, upscale), sets, upscale)
         arch, recipe = dict(opt["network_g"]), recipe_of(network)
         card = Card.model_validate(
             {

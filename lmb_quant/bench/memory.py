@@ -29,7 +29,7 @@ def can_measure() -> bool:
 
 
 def peak_of_float(path: Path, arch: str, arguments: dict[str, Any], size: tuple[int, int], threads: int) -> int:
-    """Bytes at the peak of reading a float network from safetensors and enlarging one image, above those before."""
+    """Bytes at the peak of reading a float network from safetensors and upscaling one image, above those before."""
     return in_child(_float_peak, path, arch, arguments, size, threads)
 
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from lmb_quant.archs import LMBSRResNet
 from lmb_quant.counting import summary
 from lmb_quant.integrations.basicsr.images import BGRImage
-from lmb_quant.integrations.basicsr.metrics import enlarge_image, run_network
+from lmb_quant.integrations.basicsr.metrics import run_network, upscale_bicubic
 from lmb_quant.photographs import HELD_OUT, TRAINING
 from lmb_quant.serialize import from_pretrained
 from lmb_quant.table import make_table
@@ -31,9 +31,9 @@ METHODS = ("sign", "lmb")
 
 
 def run_demo(folder: Path, *, seeds: int = 1, steps: int = STEPS) -> dict[str, list[Score]]:
-    """Enlarges photographs by a trained network, then trains each method, and compares.
+    """Upscales photographs by a trained network, then trains each method, and compares.
 
-    Writes ``enlarged/``, ``enlarged.png`` and ``comparison.png``.
+    Writes ``upscaled/``, ``upscaled.png`` and ``comparison.png``.
 
     Args:
         folder: Made if it is missing; photographs and runs go there. Runs of an earlier demo are archived, not
@@ -51,9 +51,9 @@ def run_demo(folder: Path, *, seeds: int = 1, steps: int = STEPS) -> dict[str, l
     folder = folder.resolve()
     copy_photographs(folder)
     held_out = HeldOut(folder, UPSCALE)
-    outputs = {"bicubic": [enlarge_image(image, UPSCALE) for image in held_out.lr]}
+    outputs = {"bicubic": [upscale_bicubic(image, UPSCALE) for image in held_out.lr]}
     scores = {"bicubic": [held_out.score(outputs["bicubic"])]}
-    scores[DEFAULT] = [_enlarge(console, folder, held_out, scores["bicubic"][0], outputs["bicubic"])]
+    scores[DEFAULT] = [_upscale(console, folder, held_out, scores["bicubic"][0], outputs["bicubic"])]
     if steps == 0:
         return scores
     runs = [Run(method, seed) for seed in range(seeds) for method in METHODS]
@@ -71,8 +71,8 @@ def run_demo(folder: Path, *, seeds: int = 1, steps: int = STEPS) -> dict[str, l
     return scores
 
 
-def _enlarge(console: Console, folder: Path, held_out: HeldOut, bicubic: Score, plain: list[BGRImage]) -> Score:
-    """Enlarges the held-out photographs by the default network, packed; writes them, shows figures and time."""
+def _upscale(console: Console, folder: Path, held_out: HeldOut, bicubic: Score, plain: list[BGRImage]) -> Score:
+    """Upscales the held-out photographs by the default network, packed; writes them, shows figures and time."""
     upscaler = Upscaler(from_pretrained(DEFAULT))
     start = time.perf_counter()
     outputs = [
@@ -85,14 +85,14 @@ def _enlarge(console: Console, folder: Path, held_out: HeldOut, bicubic: Score, 
         (DEFAULT, f"{score.psnr:.2f}", f"{score.ssim:.4f}"),
     ]
     console.print(
-        f"x{UPSCALE}, {', '.join(HELD_OUT)}: enlarged by {DEFAULT}, packed, in {seconds:.2f} s "
+        f"x{UPSCALE}, {', '.join(HELD_OUT)}: upscaled by {DEFAULT}, packed, in {seconds:.2f} s "
         f"({torch.get_num_threads()} threads)"
     )
     console.print(make_table(("method", "PSNR Y, dB", "SSIM Y"), rows, right=range(1, 3)))
-    (folder / "enlarged").mkdir(exist_ok=True)
+    (folder / "upscaled").mkdir(exist_ok=True)
     for name, image in zip(HELD_OUT, outputs, strict=True):
-        Image.fromarray(np.ascontiguousarray(image[..., ::-1])).save(folder / "enlarged" / f"{Path(name).stem}.png")
-    _draw(console, held_out, folder / "enlarged.png", {"bicubic": plain, DEFAULT: outputs})
+        Image.fromarray(np.ascontiguousarray(image[..., ::-1])).save(folder / "upscaled" / f"{Path(name).stem}.png")
+    _draw(console, held_out, folder / "upscaled.png", {"bicubic": plain, DEFAULT: outputs})
     return score
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lmb_quant.errors import LMBError, unknown_name
 
-ABI_VERSION = 5
+ABI_VERSION = 6
 MODES = ("on", "off", "require")
 _NAMES = ("liblmb_quant_kernels.so", "liblmb_quant_kernels.dylib")
 _Pointer, _Long = ctypes.c_void_p, ctypes.c_int64
@@ -32,7 +32,13 @@ class Library:
         c.lmbq_layer_kernel.argtypes = [_Pointer]
         c.lmbq_layer_destroy.argtypes = [_Pointer]
         c.lmbq_layer_destroy.restype = None
-        c.lmbq_enlarge.argtypes = [*[_Pointer] * 3, *[_Long] * 4, ctypes.c_int, ctypes.c_float, ctypes.c_int]
+        c.lmbq_upscale_with_detail.argtypes = [
+            *[_Pointer] * 3,
+            *[_Long] * 4,
+            ctypes.c_int,
+            ctypes.c_float,
+            ctypes.c_int,
+        ]
         c.lmbq_layer_run.argtypes = [*[_Pointer] * 4, *[_Long] * 3, ctypes.c_int]
         c.lmbq_layer_output_size.argtypes = [_Pointer, _Long, _Long, _Pointer, _Pointer]
         c.lmbq_layer_run_bits.argtypes = [*[_Pointer] * 6, *[_Long] * 3, ctypes.c_int]

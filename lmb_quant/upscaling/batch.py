@@ -37,7 +37,7 @@ _HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 """Errors of one file that every other would have too."""
 
 _WAITING = 2
-"""Enlarged images that wait to be written, at most."""
+"""Upscaled images that wait to be written, at most."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Rules:
 
 
 def run_jobs(upscaler: Upscaler, jobs: Sequence[Job], console: Console, rules: Rules | None = None) -> int:
-    """Enlarges images; one that fails is reported and the others are still done.
+    """Upscales images; one that fails is reported and the others are still done.
 
     While one is computed, the next is read and the one before is written. INT, TERM and HUP, where nothing else
     handles them, end the run: what is being written is finished, and SystemExit is raised with 128 and their number.
@@ -126,7 +126,7 @@ class _Run:
             with self._reported(job):
                 self._show("reading", job)
                 file = coming.popleft().result()
-                self.writing.append((job, writer.submit(self._write, job, *self._enlarged(job, file))))
+                self.writing.append((job, writer.submit(self._write, job, *self._upscaled(job, file))))
             while self.writing and (len(self.writing) > _WAITING or self.writing[0][1].done()):
                 self._written(*self.writing.popleft())
             if self.hopeless:
@@ -145,8 +145,8 @@ class _Run:
         check_fits(job.target, file.layout, file.bits, width, height)
         return file
 
-    def _enlarged(self, job: Job, file: ImageFile) -> tuple[ImageFile, float]:
-        self._show("enlarging", job)
+    def _upscaled(self, job: Job, file: ImageFile) -> tuple[ImageFile, float]:
+        self._show("upscaling", job)
         start = time.perf_counter()
         pixels = file.pixels
         if isinstance(pixels, Image.Image) and pixels.mode != "CMYK":
@@ -218,7 +218,7 @@ class _Run:
 
     def _summary(self) -> None:
         skipped = f", {self.skipped} were there already" if self.skipped else ""
-        self.console.print(f"{self.done} of {len(self.jobs)} images enlarged x{self.upscaler.upscale}{skipped}.")
+        self.console.print(f"{self.done} of {len(self.jobs)} images upscaled x{self.upscaler.upscale}{skipped}.")
 
 
 def _printable(text: str, console: Console) -> str:

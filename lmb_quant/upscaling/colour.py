@@ -9,26 +9,26 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lmb_quant.ops.enlarge import enlarge
+from lmb_quant.ops.resample import upscale_image
 
 LAYOUTS = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 """Channels of an image -> their meaning, in Pillow's words."""
 
 BICUBIC_REACH = 2
-"""LR pixels that the bicubic enlargement looks at on each side."""
+"""LR pixels that bicubic upscaling looks at on each side."""
 
 _VISIBLE = 1 / 1024  # less opacity is rounded to none
 _LUMA = (65.481 / 255, 128.553 / 255, 24.966 / 255)  # BT.601, [16/255, 235/255]: what networks of one channel learn
 _LUMA_RANGE = 219 / 255
 
 
-def enlarge_as(x: Tensor, layout: str, network: Callable[[Tensor], Tensor], channels: int, upscale: int) -> Tensor:
-    """Enlarges an image, whatever its channels mean, through a network of other channels.
+def upscale_as(x: Tensor, layout: str, network: Callable[[Tensor], Tensor], channels: int, upscale: int) -> Tensor:
+    """Upscales an image, whatever its channels mean, through a network of other channels.
 
     - gray through three channels: replicated; the mean of the three results.
     - colour through one channel: Y by the network, Cb and Cr bicubic, as VDSR does.
     - transparency: bicubic, so that what is opaque stays opaque. Within the bicubic kernel's reach of hidden pixels
-      (fully transparent ones) colours are weighted by their alpha, as in plain enlargement of premultiplied pixels, so
+      (fully transparent ones) colours are weighted by their alpha, as in plain upscaling of premultiplied pixels, so
       that no edge is brighter or darker than what is seen beside it.
     - inks (CMYK): the light that C, M and Y leave as colour, what K leaves as gray.
 
@@ -44,7 +44,7 @@ def enlarge_as(x: Tensor, layout: str, network: Callable[[Tensor], Tensor], chan
     """
 
     def inner(part: Tensor, meaning: str) -> Tensor:
-        return enlarge_as(part, meaning, network, channels, upscale)
+        return upscale_as(part, meaning, network, channels, upscale)
 
     if layout in ("LA", "RGBA"):
         return _with_transparency(x[:, :-1], x[:, -1:], lambda part: inner(part, layout[:-1]), upscale)
@@ -54,7 +54,7 @@ def enlarge_as(x: Tensor, layout: str, network: Callable[[Tensor], Tensor], chan
     if layout == "L" and channels == 3:
         return network(x.expand(-1, 3, -1, -1)).mean(1, keepdim=True)
     if layout == "RGB" and channels == 1:
-        base = enlarge(x, upscale, "bicubic")
+        base = upscale_image(x, upscale, "bicubic")
         return base + (network(_luma(x)) - _luma(base)) / _LUMA_RANGE  # Cb and Cr of base; each of R, G, B moves with Y
     return network(x)
 
@@ -87,11 +87,11 @@ def _filled(total: Tensor, weight: Tensor) -> Tensor:
 
 
 def _with_transparency(colour: Tensor, alpha: Tensor, run: Callable[[Tensor], Tensor], upscale: int) -> Tensor:
-    large, opacity = run(colour), enlarge(alpha, upscale, "bicubic")
+    large, opacity = run(colour), upscale_image(alpha, upscale, "bicubic")
     side = 2 * BICUBIC_REACH + 1
     near_hidden = F.max_pool2d((alpha <= 0).to(alpha.dtype), side, stride=1, padding=BICUBIC_REACH)
     if bool(near_hidden.any()):
-        plain = enlarge(colour * alpha, upscale, "bicubic") / opacity.clamp_min(_VISIBLE)
+        plain = upscale_image(colour * alpha, upscale, "bicubic") / opacity.clamp_min(_VISIBLE)
         edge = near_hidden.repeat_interleave(upscale, 2).repeat_interleave(upscale, 3) > 0
         large = torch.where(edge & (opacity > _VISIBLE), plain.clamp(0, 1), large)
     return torch.cat([large, opacity], 1)

@@ -14,7 +14,7 @@ from lmb_quant.errors import LMBError
 class Format:
     """A file format, by Pillow's name; what it holds, and how it is written.
 
-    ``layouts`` as in :func:`lmb_quant.upscaling.colour.enlarge_as`, ``bits`` of a channel, ``side`` at most, pixels.
+    ``layouts`` as in :func:`lmb_quant.upscaling.colour.upscale_as`, ``bits`` of a channel, ``side`` at most, pixels.
     ``options`` are those of Pillow's ``save``, ``small`` what is added for small files.
     """
 

@@ -32,7 +32,7 @@ class Picture:
     """An image as the network sees it.
 
     ``values`` is ``(N, C, H, W)``: [0, 1] in float32, or the tensor that was given. ``layout`` as in
-    :func:`lmb_quant.upscaling.colour.enlarge_as`. ``peak`` is an integer image's largest value, None for a tensor.
+    :func:`lmb_quant.upscaling.colour.upscale_as`. ``peak`` is an integer image's largest value, None for a tensor.
     ``restore`` makes the caller's kind of ``(N, C, H', W')``, whose dtype is ``dtype``.
     """
 

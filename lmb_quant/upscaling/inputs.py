@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which files are enlarged, and into which: images and folders from the command line."""
+"""Which files are upscaled, and into which: images and folders from the command line."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class PassedOver:
 
 
 def find_jobs(inputs: Sequence[Path], output: Path, *, recursive: bool = False) -> tuple[list[Job], PassedOver]:
-    """Pairs each image with the file that its enlargement becomes.
+    """Pairs each image with the file that its result is written to.
 
     Args:
         inputs: Files, and folders: the images in them, known by their extensions.
@@ -51,7 +51,7 @@ def find_jobs(inputs: Sequence[Path], output: Path, *, recursive: bool = False) 
 
     Raises:
         LMBError: If a folder holds no image or cannot be read, two images would become one file, an image would be
-            overwritten by its own or another's enlargement, or ``output`` does not fit.
+            overwritten by its own or another's result, or ``output`` does not fit.
     """
     passed = PassedOver()
     found: dict[Path, tuple[Path, Path]] = {}  # each name of a file once -> as named, and its name below the output

@@ -50,7 +50,7 @@ def evaluated(model: nn.Module) -> nn.Module:
     """The network as it runs: in eval mode, with nothing that another thread could change or see change.
 
     That is a copy of its modules that shares its tensors and calls its hooks: another thread may train the network, or
-    enlarge with it, at the same time. Exported programs, and where nothing has to change networks that are compiled
+    upscale with it, at the same time. Exported programs, and where nothing has to change networks that are compiled
     (or otherwise wrapped) or cannot be copied, are taken as they are.
 
     Raises:
@@ -122,7 +122,7 @@ def find_traits(model: nn.Module) -> Traits:
     """Runs a network, which is :func:`evaluated`, on a small random image.
 
     Raises:
-        LMBError: If it runs on none that was tried, or does not enlarge by a whole factor.
+        LMBError: If it runs on none that was tried, or does not upscale by a whole factor.
     """
     problem: LMBError | None = None
     for channels, side in ((channels, side) for channels in _CHANNELS for side in _SIDES):
@@ -214,9 +214,9 @@ class _Recorder(TorchDispatchMode):
         elif "upsample_" in name:
             support = next((pixels for word, pixels in _SUPPORT.items() if word in name), 1)
             self.note(args[0], support * max(1.0, args[0].shape[-2] / result.shape[-2]))
-        elif name == "enlarge_with_detail":
+        elif name == "upscale_with_detail":
             self.note(args[0], _SUPPORT["bilinear"])
-        elif name in ("reflection_pad2d", "replication_pad2d"):  # before an enlargement or convolution of own making
+        elif name in ("reflection_pad2d", "replication_pad2d"):  # before an upscaling or convolution of own making
             self.note(args[0], max(args[1]))
         if isinstance(result, Tensor):
             self.largest = max(self.largest, result.numel() * result.element_size())

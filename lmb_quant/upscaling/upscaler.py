@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lmb_quant.errors import LMBError
 
-from .colour import BICUBIC_REACH, enlarge_as
+from .colour import BICUBIC_REACH, upscale_as
 from .images import Picture, picture_of
 from .network import evaluated, find_traits, is_local, run, running
 from .tiles import Tile, automatic_side, cut
@@ -31,7 +31,7 @@ def upscale(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> ImageKind:
-    """Enlarges an image of any size by a super-resolution network.
+    """Upscales an image of any size by a super-resolution network.
 
     The result in tiles equals that of the whole image: each tile is run with as much of its surroundings as the network
     can see. Where the network sees the whole image (a global window, pooling, attention), that cannot be; a warning
@@ -55,7 +55,7 @@ def upscale(
 
     Raises:
         LMBError: If the image or an argument is not allowed, or the network does not take it, gives NaN, or does not
-            enlarge by a whole factor.
+            upscale by a whole factor.
 
     Example:
         >>> upscale(nn.Upsample(scale_factor=2), torch.rand(3, 5, 4)).shape
@@ -100,7 +100,7 @@ class Upscaler:
         return self.traits.upscale
 
     def __call__(self, image: ImageKind, progress: Progress | None = None) -> ImageKind:
-        """Enlarges one image; arguments, result and errors as in :func:`upscale`."""
+        """Upscales one image; arguments, result and errors as in :func:`upscale`."""
         picture = picture_of(image, self.traits.channels)
         count, _, height, width = picture.values.shape
         overlap = max(self.traits.reach, BICUBIC_REACH) if self.overlap is None else self.overlap
@@ -135,7 +135,7 @@ class Upscaler:
         for done, tile in enumerate(tiles, start=1):
             top, bottom, left, right = (factor * edge for edge in tile.inner)
             y0, y1, x0, x1 = tile.outer
-            part = enlarge_as(values[:, :, y0:y1, x0:x1], picture.layout, self._network, self.traits.channels, factor)
+            part = upscale_as(values[:, :, y0:y1, x0:x1], picture.layout, self._network, self.traits.channels, factor)
             y0, x0 = factor * y0, factor * x0
             part = part[:, :, top - y0 : bottom - y0, left - x0 : right - x0]
             result[:, :, top:bottom, left:right] = picture.finished(part)

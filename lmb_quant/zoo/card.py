@@ -50,7 +50,7 @@ class Card(BaseModel):
 
     ``bytes`` is the size of the packed file; ``parameters`` counts float ones and binary ones / 32; ``ops`` operations
     for an LR image of which the result is 1280 x 720 (docs/concepts.md). ``bicubic`` has the scores of bicubic
-    enlargement of the same images.
+    upscaling of the same images.
     """
 
     model_config = _STRICT

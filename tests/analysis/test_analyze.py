@@ -15,7 +15,7 @@ from lmb_quant.analysis.summary import mean_of, ranking, summarize
 from lmb_quant.analysis.thresholds import OWN, WAYS
 
 
-class Enlarger(nn.Module):
+class Doubling(nn.Module):
     """x2 by repetition, with convolutions in front."""
 
     def __init__(self, body):
@@ -27,7 +27,7 @@ class Enlarger(nn.Module):
 
 
 def analyzed(body, photographs, **options):
-    return analyze([source_of(Enlarger(body), "net")], photographs, side=24, **options).networks[0]
+    return analyze([source_of(Doubling(body), "net")], photographs, side=24, **options).networks[0]
 
 
 def test_a_float_network_has_every_figure(photographs):
@@ -48,7 +48,7 @@ def test_a_float_network_has_every_figure(photographs):
 
 
 def test_it_is_the_same_at_each_run_and_leaves_the_network_as_it_was(photographs):
-    source = source_of(Enlarger(chain(3, 4, 4, 3)).train(), "net")
+    source = source_of(Doubling(chain(3, 4, 4, 3)).train(), "net")
     before = {name: value.clone() for name, value in source.network.state_dict().items()}
     first, second = (analyze([source], photographs, side=16).networks[0] for _ in range(2))
     assert [layer.ways for layer in first.layers] == [layer.ways for layer in second.layers]
@@ -131,7 +131,7 @@ def test_a_result_that_no_layer_changes_is_said(photographs):
 
 
 def test_what_is_asked_wrongly(photographs):
-    source = source_of(Enlarger(chain(3, 4, 3)), "net")
+    source = source_of(Doubling(chain(3, 4, 3)), "net")
     with pytest.raises(LMBError, match=r"photographs: there are none"):
         analyze([source], [])
     with pytest.raises(LMBError, match=r"'net' is named twice"):

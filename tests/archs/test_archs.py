@@ -42,7 +42,7 @@ def test_size_and_gradients_of_the_other_tails(tail, upscale, name):
 
 @pytest.mark.parametrize(("make", "mode"), [(srresnet, "bilinear"), (vdsr, "bicubic")])
 @pytest.mark.parametrize("name", [None, "lmb"], ids=str)
-def test_starts_as_the_enlarged_image(make, mode, name):
+def test_starts_as_the_upscaled_image(make, mode, name):
     x = torch.rand(1, 3, 8, 8)
     assert torch.equal(make(recipe=name)(x), F.interpolate(x, scale_factor=2, mode=mode, align_corners=False))
 

@@ -71,11 +71,11 @@ def test_any_image_size(known, size):
 
 @every
 @pytest.mark.parametrize("name", [None, "lmb"], ids=str)
-def test_starts_as_an_enlarged_image(known, name):
+def test_starts_as_an_upscaled_image(known, name):
     x = torch.rand(1, 3, 8, 8)
-    enlarged = [F.interpolate(x, scale_factor=2, mode=mode, align_corners=False) for mode in ("bilinear", "bicubic")]
+    upscaled = [F.interpolate(x, scale_factor=2, mode=mode, align_corners=False) for mode in ("bilinear", "bicubic")]
     y = small(known, recipe=name)(x)
-    assert any(torch.equal(y, image) for image in enlarged)
+    assert any(torch.equal(y, image) for image in upscaled)
 
 
 @every

@@ -103,7 +103,7 @@ void calls() {
 }
 
 // The definition, one output at a time.
-float enlarged(const std::vector<float>& image, int h, int w, int upscale, size_t plane, int y, int x) {
+float upscaled(const std::vector<float>& image, int h, int w, int upscale, size_t plane, int y, int x) {
     auto taps = [&](int at, int size, int (&index)[2], float (&weight)[2]) {
         const float f = ((float)(at % upscale) + 0.5f) / (float)upscale - 0.5f;
         index[0] = at / upscale, index[1] = std::min(std::max(at / upscale + (f < 0 ? -1 : 1), 0), size - 1);
@@ -118,7 +118,7 @@ float enlarged(const std::vector<float>& image, int h, int w, int upscale, size_
     return sum;
 }
 
-void enlarging() {
+void upscaling() {
     for (int upscale : {2, 3, 4})
         for (int size : {1, 2, 9}) {
             const int n = 2, c = 3, h = size, w = size + 1, r = upscale, area = r * r;
@@ -127,26 +127,29 @@ void enlarging() {
             for (float& v : detail) v = real();
             std::vector<float> other(out.size());
             auto run = [&](float* to, int threads) {
-                return lmbq_enlarge(image.data(), detail.data(), to, n, c, h, w, r, 0.25f, threads);
+                return lmbq_upscale_with_detail(image.data(), detail.data(), to, n, c, h, w, r, 0.25f, threads);
             };
-            expect(run(out.data(), 1) == LMBQ_OK, "enlarge runs");
+            expect(run(out.data(), 1) == LMBQ_OK, "upscaling runs");
             size_t bad = 0, at = 0;
             for (int plane = 0; plane < n * c; plane++)
                 for (int y = 0; y < h * r; y++)
                     for (int x = 0; x < w * r; x++, at++) {
                         const size_t pixel = ((size_t)(plane / c) * h + (size_t)(y / r)) * (size_t)w + (size_t)(x / r);
                         const size_t channel = (size_t)(plane % c * area + y % r * r + x % r);
-                        const float wanted = enlarged(image, h, w, r, (size_t)plane, y, x) +
+                        const float wanted = upscaled(image, h, w, r, (size_t)plane, y, x) +
                                              0.25f * detail[pixel * (size_t)(c * area) + channel];
                         bad += !(std::fabs(out[at] - wanted) <= 1e-5f);
                     }
-            expect(bad == 0, "enlarge: " + std::to_string(bad) + " values are wrong at upscale " + std::to_string(r));
-            expect(run(other.data(), 3) == LMBQ_OK && other == out, "enlarge: any number of threads");
+            expect(bad == 0, "upscaling: " + std::to_string(bad) + " values are wrong at upscale " + std::to_string(r));
+            expect(run(other.data(), 3) == LMBQ_OK && other == out, "upscaling: any number of threads");
         }
     float one = 0, many[16];
-    expect(lmbq_enlarge(&one, many, many, 1, 1, 1, 1, 5, 1.0f, 1) == LMBQ_INVALID, "enlarge refuses upscale 5");
-    expect(lmbq_enlarge(&one, many, many, 1, 0, 1, 1, 4, 1.0f, 1) == LMBQ_INVALID, "enlarge refuses no channels");
-    expect(lmbq_enlarge(&one, nullptr, many, 1, 1, 1, 1, 4, 1.0f, 1) == LMBQ_INVALID, "enlarge needs detail");
+    auto refuses = [&](const float* details, int c, int upscale) {
+        return lmbq_upscale_with_detail(&one, details, many, 1, c, 1, 1, upscale, 1.0f, 1) == LMBQ_INVALID;
+    };
+    expect(refuses(many, 1, 5), "upscaling refuses upscale 5");
+    expect(refuses(many, 0, 4), "upscaling refuses no channels");
+    expect(refuses(nullptr, 1, 4), "upscaling needs detail");
 }
 
 void instruction_sets() {
@@ -171,7 +174,7 @@ void instruction_sets() {
 int main() {
     descriptions();
     calls();
-    enlarging();
+    upscaling();
     instruction_sets();
     return report("interface");
 }

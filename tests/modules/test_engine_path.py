@@ -58,7 +58,7 @@ def assert_same_step(net, x, noise=1e-6):
     assert all(each.trains_by == "engine" for each in binary_convs(net))
     y, gradients, grad = step(net, x)
     expected, reference, _ = step(plain(net), x)
-    torch.testing.assert_close(y, expected, rtol=1e-5, atol=1e-5)  # a batch norm enlarges what is rounding before it
+    torch.testing.assert_close(y, expected, rtol=1e-5, atol=1e-5)  # a batch norm amplifies what is rounding before it
     assert list(gradients) == list(reference)
     for name, value in reference.items():
         if value is None:
@@ -72,7 +72,7 @@ def assert_same_step(net, x, noise=1e-6):
 @settings(max_examples=100, deadline=None, phases=[Phase.explicit, Phase.generate], report_multiple_bugs=False)
 @given(data=st.data())
 def test_steps_equal(data):
-    """Without batch norms, which enlarge rounding without limit: those are in the networks below."""
+    """Without batch norms, which amplify rounding without limit: those are in the networks below."""
     draw = lambda *values: data.draw(st.sampled_from(values))  # noqa: E731
     torch.manual_seed(draw(*range(50)))
     activation = draw("local_mean", "local_mean", "local_mean", "sign", "rsign")

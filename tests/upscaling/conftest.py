@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small networks whose result is not the plain enlargement, and the command line."""
+"""Small networks that do more than plain upscaling, and the command line."""
 
 import sys
 

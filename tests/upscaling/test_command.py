@@ -50,7 +50,7 @@ def test_a_file_becomes_what_upscale_returns(command, model_file, packed, photog
     code, said = command("upscale", tmp_path / "in.png", "-o", tmp_path / "out.tif", "--model", model_file, "--tile", 9)
     assert code == 0, said
     assert "out.tif: 46 x 62 pixels" in said
-    assert "1 of 1 images enlarged x2" in said
+    assert "1 of 1 images upscaled x2" in said
     expected = np.asarray(lmb.upscale(packed, photograph))
     with Image.open(tmp_path / "out.tif") as image:
         np.testing.assert_array_equal(np.asarray(image), expected)
@@ -73,7 +73,7 @@ def test_one_unreadable_file_is_reported_and_the_others_are_done(command, model_
     assert "error: " in said
     assert f"{folder / 'a.png'}: it cannot be read" in said
     assert "missing.png: it cannot be read: No such file or directory." in said
-    assert "2 of 4 images enlarged" in said
+    assert "2 of 4 images upscaled" in said
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["b.jpg", "c.webp"]
 
 
@@ -97,11 +97,11 @@ def test_going_on(command, model_file, folder, tmp_path):
     (tmp_path / "out" / "a.png").write_bytes(b"mine")
     code, said = command(*arguments)
     assert code == 0, said
-    assert "2 of 2 images enlarged x2, 1 were there already." in said
+    assert "2 of 2 images upscaled x2, 1 were there already." in said
     assert (tmp_path / "out" / "a.png").read_bytes() == b"mine"
     code, said = command(*arguments)
     assert code == 0, said
-    assert "0 of 0 images enlarged x2, 3 were there already." in said
+    assert "0 of 0 images upscaled x2, 3 were there already." in said
     code, said = command(*arguments, "--force")
     assert code == 2
     assert "--force and --skip-existing exclude each other" in said
@@ -135,7 +135,7 @@ def test_subfolders_are_named_or_mirrored(command, model_file, tree, tmp_path):
     found = sorted(str(path.relative_to(tree / "large")) for path in (tree / "large").rglob("*") if path.is_file())
     assert found == ["a.png", "b.jpg", "c.webp", "sub/a.png", "sub/deep/d.gif.png", "sub/deep/d.png"]
     code, said = command(*arguments, "-o", tree / "large", "--recursive", "--skip-existing")
-    assert code == 0, said  # the output, inside the input, is not enlarged again
+    assert code == 0, said  # the output, inside the input, is not upscaled again
     assert "0 of 0 images" in said
 
 

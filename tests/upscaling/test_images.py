@@ -41,7 +41,7 @@ def test_colour_arrays_are_exact(dtype):
 
 
 @pytest.mark.parametrize(("shape", "channels"), [((6, 5, 2), 1), ((6, 5, 2), 3), ((6, 5, 4), 3)])
-def test_alpha_is_enlarged_on_its_own(shape, channels):
+def test_alpha_is_upscaled_on_its_own(shape, channels):
     image = random_array(*shape)
     image[..., -1] = 255
     image[3:, :, -1] = 0

@@ -51,7 +51,7 @@ def test_reach_is_summed_in_lr_pixels(net, reach):
 def test_windows_count_in_both_forms(window):
     net = make_network(recipe=recipe(activation={"window": window}))
     half = window // 2
-    expected = 1 + 4 * (1 + half) + 1 + 1 + 1  # head, body, tail, bilinear enlargement, rounding
+    expected = 1 + 4 * (1 + half) + 1 + 1 + 1  # head, body, tail, bilinear upscaling, rounding
     assert traits_of(net).reach == traits_of(lmb.convert(net)).reach == expected
 
 
@@ -249,7 +249,7 @@ class Broken(nn.Module):
         (lambda x: x / 0, "has NaN or infinities"),
     ],
 )
-def test_a_network_that_does_not_enlarge_is_named(make, message):
+def test_a_network_that_does_not_upscale_is_named(make, message):
     with pytest.raises(LMBError, match=message):
         lmb.upscale(Broken(make), torch.rand(3, 5, 5))
 

@@ -17,7 +17,7 @@ from lmb_quant.archs import LMBSRResNet
 from lmb_quant.binarizers import set_progress
 from lmb_quant.errors import LMBError
 from lmb_quant.integrations.basicsr.images import crop_to_multiple, reduce_image
-from lmb_quant.integrations.basicsr.metrics import enlarge_image, psnr_y, run_network
+from lmb_quant.integrations.basicsr.metrics import psnr_y, run_network, upscale_bicubic
 from lmb_quant.integrations.timm.networks import make_network
 
 from .data import Halves, as_tensor, draw_patches, held_out_patches
@@ -101,11 +101,13 @@ def evaluate(network: nn.Module, cell: Cell, photographs: Sequence[Halves], sett
 
 
 def baseline(task: str, photographs: Sequence[Halves], settings: Settings) -> float:
-    """What needs no network: bicubic enlargement, or guessing."""
+    """What needs no network: bicubic upscaling, or guessing."""
     if task == "classification":
         return 1 / len(photographs)
     pairs = _pairs(photographs, settings.sr.upscale)
-    return statistics.mean(psnr_y(enlarge_image(lr, settings.sr.upscale), hr, settings.sr.upscale) for hr, lr in pairs)
+    return statistics.mean(
+        psnr_y(upscale_bicubic(lr, settings.sr.upscale), hr, settings.sr.upscale) for hr, lr in pairs
+    )
 
 
 def _pairs(photographs: Sequence[Halves], upscale: int) -> Iterator[tuple[Any, Any]]:

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LMBQ_ABI_VERSION 5
+#define LMBQ_ABI_VERSION 6
 
 #if defined(_WIN32)
 #define LMBQ_API __declspec(dllexport)
@@ -165,11 +165,11 @@ LMBQ_API lmbq_status lmbq_pack_signs(const float *weight, int64_t out_channels, 
 LMBQ_API lmbq_status lmbq_binarize(int isa, int threshold, int window, const float *thresholds, const float *gain,
                                    const float *x, uint8_t *bits, int64_t n, int64_t h, int64_t w, int64_t c, int threads);
 
-/* The last step of a network: out (n,c,upscale h,upscale w) = the bilinear enlargement of image (n,c,h,w), pixel centres
- * as PyTorch's align_corners=False has them, + alpha times the pixel shuffle of detail (n,h,w,c upscale^2), whose channels
+/* The last step of a network: out (n,c,upscale h,upscale w) = image (n,c,h,w) upscaled bilinearly, pixel centres as
+ * PyTorch's align_corners=False has them, + alpha times the pixel shuffle of detail (n,h,w,c upscale^2), whose channels
  * are in PyTorch's order. upscale 2, 3 or 4. These images are planar; out may overlap neither input. */
-LMBQ_API lmbq_status lmbq_enlarge(const float *image, const float *detail, float *out, int64_t n, int64_t c, int64_t h,
-                                  int64_t w, int upscale, float alpha, int threads);
+LMBQ_API lmbq_status lmbq_upscale_with_detail(const float *image, const float *detail, float *out, int64_t n, int64_t c,
+                                              int64_t h, int64_t w, int upscale, float alpha, int threads);
 
 /* Workspaces are kept and reused; this is what they hold, and a way to give the idle ones back. */
 LMBQ_API size_t lmbq_workspace_bytes(void);

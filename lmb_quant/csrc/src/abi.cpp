@@ -6,9 +6,9 @@
 #include <string>
 
 #include "backward.hpp"
-#include "enlarge.hpp"
 #include "error.hpp"
 #include "run.hpp"
+#include "upscale.hpp"
 #include "workspace.hpp"
 
 struct lmbq_layer {
@@ -137,14 +137,14 @@ lmbq_status lmbq_binarize(int isa, int threshold, int window, const float* thres
     });
 }
 
-lmbq_status lmbq_enlarge(const float* image, const float* detail, float* out, int64_t n, int64_t c, int64_t h,
-                         int64_t w, int upscale, float alpha, int threads) {
+lmbq_status lmbq_upscale_with_detail(const float* image, const float* detail, float* out, int64_t n, int64_t c,
+                                     int64_t h, int64_t w, int upscale, float alpha, int threads) {
     return guarded([&] {
         lmbq::require(image && detail && out, "image, detail and out must be given");
         lmbq::require(n >= 1 && n <= 1 << 20 && c >= 1 && c <= 1 << 12 && h >= 1 && h <= 1 << 22 && w >= 1 && w <= 1 << 22,
                       "a size is out of range");
         lmbq::require(upscale >= 2 && upscale <= 4, "upscale must be 2, 3 or 4");
-        lmbq::enlarge({image, detail, out, (int)n, (int)c, (int)h, (int)w, upscale, alpha}, threads);
+        lmbq::upscale_with_detail({image, detail, out, (int)n, (int)c, (int)h, (int)w, upscale, alpha}, threads);
     });
 }
 

@@ -32,7 +32,7 @@ def make(**options: Any) -> HRImageDataset:
 
 
 class Bicubic(nn.Module):
-    """MATLAB-like bicubic enlargement, for the evaluation path."""
+    """MATLAB-like bicubic upscaling, for the evaluation path."""
 
     def __init__(self, upscale: int) -> None:
         super().__init__()

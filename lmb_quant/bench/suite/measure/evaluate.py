@@ -14,18 +14,20 @@ from PIL import Image
 from lmb_quant.integrations.basicsr.images import BGRImage, crop_to_multiple, find_images, read_bgr, reduce_image
 from lmb_quant.integrations.basicsr.metrics import psnr_y, ssim_y
 
-Enlarger = Callable[[BGRImage], BGRImage]
-"""Enlarges a BGR image ``(H, W, 3)``, uint8, to ``(upscale H, upscale W, 3)``."""
+Upscaling = Callable[[BGRImage], BGRImage]
+"""Upscales a BGR image ``(H, W, 3)``, uint8, to ``(upscale H, upscale W, 3)``."""
 
 PICTURES = 3
 """Upscaled images of each test set that are kept for the report, and the HR ones beside them."""
 
 
-def evaluate(upscaled: Enlarger, sets: Mapping[str, str], upscale: int, pictures: Path | None = None) -> dict[str, Any]:
+def evaluate(
+    upscaled: Upscaling, sets: Mapping[str, str], upscale: int, pictures: Path | None = None
+) -> dict[str, Any]:
     """Evaluates by the field's protocol: Y of the 8-bit image, ``upscale`` border pixels cropped.
 
     Args:
-        upscaled: The network, or what else enlarges.
+        upscaled: The network, or what else upscales.
         sets: Name and folder of each test set.
         upscale: SR factor.
         pictures: Folder for the images that are kept, made as it is needed; None keeps none.

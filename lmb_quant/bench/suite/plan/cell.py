@@ -29,7 +29,7 @@ class ImageSet(BaseModel):
 class Cell(BaseModel):
     """All that decides one result; data only, so that another process or machine can do it.
 
-    ``network_g`` is the section of BasicSR's option file, or None for bicubic enlargement. ``host`` says what a host
+    ``network_g`` is the section of BasicSR's option file, or None for bicubic upscaling. ``host`` says what a host
     makes of the network afterwards: cells that differ in it alone share one training.
     """
 
@@ -56,7 +56,7 @@ class Cell(BaseModel):
 
     @property
     def steps(self) -> int:
-        """Training steps; none for bicubic enlargement."""
+        """Training steps; none for bicubic upscaling."""
         return self.training.steps if self.network_g else 0
 
     @property

@@ -20,7 +20,7 @@ from .schemes import HOSTS
 class Method:
     """A way to get an HR image.
 
-    ``recipe`` is None for bicubic enlargement, the float network, and a host's quantised form of it, where ``host``
+    ``recipe`` is None for bicubic upscaling, the float network, and a host's quantised form of it, where ``host``
     names the scheme. ``seeds`` are those of the network's that it is run with; None: all.
     """
 

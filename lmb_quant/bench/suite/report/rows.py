@@ -80,7 +80,7 @@ class Row:
 
     @property
     def is_network(self) -> bool:
-        """Whether a network is behind it; bicubic enlargement has none."""
+        """Whether a network is behind it; bicubic upscaling has none."""
         return self.method != BICUBIC
 
     @property

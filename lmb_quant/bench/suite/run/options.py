@@ -34,7 +34,7 @@ def training_options(cell: Cell, *, num_gpu: int) -> dict[str, Any]:
                 "skip_small": True,
                 "num_worker_per_gpu": training.workers,
                 "batch_size_per_gpu": training.batch,
-                "dataset_enlarge_ratio": _enlargement(cell.train, training.batch),
+                "dataset_enlarge_ratio": _enlarge_ratio(cell.train, training.batch),
             },
             "val": {"name": validation.name, "type": "HRImageDataset", "dataroot_gt": validation.folder},
         },
@@ -62,6 +62,6 @@ def training_options(cell: Cell, *, num_gpu: int) -> dict[str, Any]:
     }
 
 
-def _enlargement(sets: tuple[ImageSet, ...], batch: int) -> int:
+def _enlarge_ratio(sets: tuple[ImageSet, ...], batch: int) -> int:
     """Passes over the images between two starts of the loader: a hundred batches or more. The data stay the same."""
     return max(1, -(-100 * batch // sum(images.images for images in sets)))

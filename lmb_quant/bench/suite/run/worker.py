@@ -31,7 +31,7 @@ from lmb_quant.errors import LMBError
 from lmb_quant.integrations.basicsr.checkpoint import last_complete, network_of
 from lmb_quant.integrations.basicsr.hooks.step_times import read_step_times
 from lmb_quant.integrations.basicsr.images import BGRImage
-from lmb_quant.integrations.basicsr.metrics import enlarge_image, run_network
+from lmb_quant.integrations.basicsr.metrics import run_network, upscale_bicubic
 from lmb_quant.integrations.basicsr.metrics_log import read_validations
 from lmb_quant.integrations.basicsr.train import main as train
 from lmb_quant.machine import Machine
@@ -67,7 +67,7 @@ def _result(cell: Cell, store: Store) -> dict[str, Any]:
     sets = {images.name: images.folder for images in cell.test}
     if cell.network_g is None:
         trained: dict[str, Any] = {}
-        scores = evaluate(lambda image: enlarge_image(image, cell.upscale), sets, cell.upscale, pictures)
+        scores = evaluate(lambda image: upscale_bicubic(image, cell.upscale), sets, cell.upscale, pictures)
     else:
         network, trained = _train(cell, store)
         try:

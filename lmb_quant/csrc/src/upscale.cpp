@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "enlarge.hpp"
+#include "upscale.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -24,7 +24,7 @@ struct Weights {
 
 template <int R>
 struct Task {
-    const Enlargement& e;
+    const Upscaling& job;
     const Weights<R> weights;
     std::vector<float> rows;  // one a lane, with its ends repeated
     int lanes;
@@ -32,13 +32,13 @@ struct Task {
 
 // All rows of one LR row of one channel.
 template <int R>
-void enlarge_row(const Enlargement& e, const Weights<R>& weights, float* row, size_t plane, int y) {
-    const int w = e.w, stride = e.c * R * R, channel = (int)(plane % (size_t)e.c);
-    const float* image = e.image + plane * (size_t)e.h * w;
+void upscale_row(const Upscaling& job, const Weights<R>& weights, float* row, size_t plane, int y) {
+    const int w = job.w, stride = job.c * R * R, channel = (int)(plane % (size_t)job.c);
+    const float* image = job.image + plane * (size_t)job.h * w;
     const float *before = image + (size_t)std::max(0, y - 1) * w, *at = image + (size_t)y * w,
-                *after = image + (size_t)std::min(e.h - 1, y + 1) * w;
-    const float* detail = e.detail + ((plane / (size_t)e.c * e.h + y) * w) * stride + channel * R * R;
-    float* out = e.out + (plane * e.h + y) * R * w * R;
+                *after = image + (size_t)std::min(job.h - 1, y + 1) * w;
+    const float* detail = job.detail + ((plane / (size_t)job.c * job.h + y) * w) * stride + channel * R * R;
+    float* out = job.out + (plane * job.h + y) * R * w * R;
     for (int p = 0; p < R; p++, detail += R, out += (size_t)w * R) {
         const float* u = weights.of[p];
         for (int x = 0; x < w; x++) row[x + 1] = u[0] * before[x] + u[1] * at[x] + u[2] * after[x];
@@ -48,7 +48,7 @@ void enlarge_row(const Enlargement& e, const Weights<R>& weights, float* row, si
             const float* d = detail + (size_t)x * stride;
             for (int q = 0; q < R; q++) {
                 const float* v = weights.of[q];
-                out[x * R + q] = v[0] * left + v[1] * middle + v[2] * right + e.alpha * d[q];
+                out[x * R + q] = v[0] * left + v[1] * middle + v[2] * right + job.alpha * d[q];
             }
         }
     }
@@ -58,26 +58,26 @@ template <int R>
 void run_lane(void* context, int lane) {
     Task<R>& t = *static_cast<Task<R>*>(context);
     const Weights<R> weights = t.weights;
-    const size_t all = (size_t)t.e.n * t.e.c * t.e.h, each = t.rows.size() / (size_t)t.lanes;
+    const size_t all = (size_t)t.job.n * t.job.c * t.job.h, each = t.rows.size() / (size_t)t.lanes;
     float* row = t.rows.data() + each * (size_t)lane;
     for (size_t i = all * lane / t.lanes; i < all * (lane + 1) / t.lanes; i++)
-        enlarge_row<R>(t.e, weights, row, i / (size_t)t.e.h, (int)(i % (size_t)t.e.h));
+        upscale_row<R>(t.job, weights, row, i / (size_t)t.job.h, (int)(i % (size_t)t.job.h));
 }
 
 template <int R>
-void run(const Enlargement& e, int threads) {
-    const int lanes = std::max(1, std::min({threads, kMaxThreads, e.h}));
-    Task<R> task{e, {}, std::vector<float>((size_t)lanes * ((size_t)e.w + 2 + 16)), lanes};
+void run(const Upscaling& job, int threads) {
+    const int lanes = std::max(1, std::min({threads, kMaxThreads, job.h}));
+    Task<R> task{job, {}, std::vector<float>((size_t)lanes * ((size_t)job.w + 2 + 16)), lanes};
     parallel_for(lanes, threads, run_lane<R>, &task);
 }
 
 }  // namespace
 
-void enlarge(const Enlargement& e, int threads) {
-    switch (e.upscale) {
-        case 2: return run<2>(e, threads);
-        case 3: return run<3>(e, threads);
-        default: return run<4>(e, threads);
+void upscale_with_detail(const Upscaling& job, int threads) {
+    switch (job.upscale) {
+        case 2: return run<2>(job, threads);
+        case 3: return run<3>(job, threads);
+        default: return run<4>(job, threads);
     }
 }
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The last step of a super-resolution network: detail in an image's place, onto its bilinear enlargement.
+// The last step of a super-resolution network: detail, added to the image upscaled bilinearly.
 #pragma once
 #include <stddef.h>
 
 namespace lmbq {
 
-struct Enlargement {
+struct Upscaling {
     const float* image;   // (n, c, h, w)
     const float* detail;  // (n, h, w, c * upscale * upscale)
     float* out;           // (n, c, upscale * h, upscale * w)
@@ -13,6 +13,6 @@ struct Enlargement {
     float alpha;
 };
 
-void enlarge(const Enlargement& e, int threads);
+void upscale_with_detail(const Upscaling& job, int threads);
 
 }  // namespace lmbq

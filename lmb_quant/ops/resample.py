@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bilinear and bicubic enlargement by a whole factor, the same at every position; and with detail added."""
+"""Bilinear and bicubic upscaling by a whole factor, the same at every position; and with detail added."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from lmb_quant.errors import LMBError
 
 from ._library import find
 
-_REACH = 2  # pixels that a bicubic enlargement looks at on each side
+_REACH = 2  # pixels that bicubic upscaling looks at on each side
 _A = -0.75  # of the cubic, as in PyTorch
 
 
-def enlarge(x: Tensor, upscale: int, mode: str) -> Tensor:
-    """Enlarges as ``F.interpolate`` with ``align_corners=False``; an image's part enlarges as in the image, to the bit.
+def upscale_image(x: Tensor, upscale: int, mode: str) -> Tensor:
+    """Upscales as ``F.interpolate`` with ``align_corners=False``; part of an image as in the whole, to the bit.
 
     In float32, PyTorch's weights depend on the position where ``1 / upscale`` is no binary fraction: by rounding, but
     that decides bits, so that a tile would not give what the whole image gives. Here they do not. With several threads
@@ -33,7 +33,7 @@ def enlarge(x: Tensor, upscale: int, mode: str) -> Tensor:
         ``(N, C, upscale H, upscale W)``, dtype of ``x``.
 
     Example:
-        >>> enlarge(torch.tensor([[[[0.0, 3.0]]]]), 3, "bilinear")[0, 0, 0]
+        >>> upscale_image(torch.tensor([[[[0.0, 3.0]]]]), 3, "bilinear")[0, 0, 0]
         tensor([0., 0., 1., 2., 3., 3.])
     """
     if upscale & (upscale - 1) == 0:
@@ -47,11 +47,11 @@ def enlarge(x: Tensor, upscale: int, mode: str) -> Tensor:
     return x
 
 
-def enlarge_with_detail(x: Tensor, detail: Tensor, upscale: int, alpha: float) -> Tensor:
-    """The bilinear enlargement of ``x`` plus ``alpha`` times the pixel shuffle of ``detail``, for inference.
+def upscale_with_detail(x: Tensor, detail: Tensor, upscale: int, alpha: float) -> Tensor:
+    """``x`` upscaled bilinearly, plus ``alpha`` times the pixel shuffle of ``detail``, for inference.
 
     In one sweep by the engine where it can: float32 on the CPU, nothing compiled or exported; else by PyTorch. Both
-    equal ``enlarge(x, upscale, "bilinear") + alpha * F.pixel_shuffle(detail, upscale)`` to float32 rounding.
+    equal ``upscale_image(x, upscale, "bilinear") + alpha * F.pixel_shuffle(detail, upscale)`` to float32 rounding.
 
     Args:
         x: ``(N, C, H, W)``, floating point.
@@ -64,11 +64,11 @@ def enlarge_with_detail(x: Tensor, detail: Tensor, upscale: int, alpha: float) -
     """
     fits = x.dtype == detail.dtype == torch.float32 and x.is_cpu and detail.is_cpu and upscale in (2, 3, 4)
     if fits and x.numel() and not torch.compiler.is_compiling() and find()[0] is not None:
-        return torch.ops.lmb_quant.enlarge_with_detail(x, detail, upscale, alpha)
-    return enlarge(x, upscale, "bilinear").add_(F.pixel_shuffle(detail, upscale), alpha=alpha)
+        return torch.ops.lmb_quant.upscale_with_detail(x, detail, upscale, alpha)
+    return upscale_image(x, upscale, "bilinear").add_(F.pixel_shuffle(detail, upscale), alpha=alpha)
 
 
-@torch.library.custom_op("lmb_quant::enlarge_with_detail", mutates_args=())
+@torch.library.custom_op("lmb_quant::upscale_with_detail", mutates_args=())
 def _by_engine(x: Tensor, detail: Tensor, upscale: int, alpha: float) -> Tensor:
     library = find()[0]
     assert library is not None
@@ -80,8 +80,10 @@ def _by_engine(x: Tensor, detail: Tensor, upscale: int, alpha: float) -> Tensor:
     out = torch.empty((n, c, upscale * height, upscale * width))
     image, places = x.contiguous(), detail.contiguous(memory_format=torch.channels_last)
     sizes, threads = (n, c, height, width, upscale), torch.get_num_threads()
-    status = library.c.lmbq_enlarge(image.data_ptr(), places.data_ptr(), out.data_ptr(), *sizes, alpha, threads)
-    library.check(status, "enlargement")
+    status = library.c.lmbq_upscale_with_detail(
+        image.data_ptr(), places.data_ptr(), out.data_ptr(), *sizes, alpha, threads
+    )
+    library.check(status, "upscaling with detail")
     return out
 
 
