@@ -54,14 +54,6 @@ LMBQ_INLINE F8 exp2_of_low_bits(F8 t) {
     return {_mm256_castsi256_ps(_mm256_add_epi32(shifted, _mm256_set1_epi32(0x3f800000)))};
 }
 
-struct Quad {
-    __m128 v;
-    static Quad load(const float* p) { return {_mm_loadu_ps(p)}; }
-    void store(float* p) const { _mm_storeu_ps(p, v); }
-};
-LMBQ_INLINE Quad add(Quad a, Quad b) { return {_mm_add_ps(a.v, b.v)}; }
-LMBQ_INLINE void transpose(Quad (&q)[4]) { _MM_TRANSPOSE4_PS(q[0].v, q[1].v, q[2].v, q[3].v); }
-
 struct B32 {
     static constexpr int lanes = 32;
     __m256i v;
@@ -102,6 +94,7 @@ LMBQ_INLINE void expand16(const uint8_t* a, const uint8_t* b, uint16_t* o) {
 #include "binarize.inl"
 #include "epilogue.inl"
 #include "factor.inl"
+#include "quad_sse.inl"
 #include "gradients.inl"
 #include "lut_conv.inl"
 

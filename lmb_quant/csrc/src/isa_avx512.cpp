@@ -65,17 +65,10 @@ LMBQ_INLINE F16 exp2_of_low_bits(F16 t) {
     return {_mm512_castsi512_ps(_mm512_add_epi32(shifted, _mm512_set1_epi32(0x3f800000)))};
 }
 
-struct Quad {
-    __m128 v;
-    static Quad load(const float* p) { return {_mm_loadu_ps(p)}; }
-    void store(float* p) const { _mm_storeu_ps(p, v); }
-};
-LMBQ_INLINE Quad add(Quad a, Quad b) { return {_mm_add_ps(a.v, b.v)}; }
-LMBQ_INLINE void transpose(Quad (&q)[4]) { _MM_TRANSPOSE4_PS(q[0].v, q[1].v, q[2].v, q[3].v); }
-
 #include "binarize.inl"
 #include "epilogue.inl"
 #include "factor.inl"
+#include "quad_sse.inl"
 #include "gradients.inl"
 
 // acc += popcount(word ^ w), the compiler's own allocation of this triple spills (4.1 against 2.0 ms measured)
