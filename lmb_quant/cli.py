@@ -136,6 +136,11 @@ def upscale(
         str | None,
         typer.Option(help="A name that lmb-quant zoo lists (default: lmb_srresnet_x4), or a file of lmb_quant.save()."),
     ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(help="Instead of --model: the best network that makes a megapixel in so many milliseconds here."),
+    ] = None,
+    factor: Annotated[int | None, typer.Option(help="SR factor of --budget: 2, 3 or 4; default: 4.")] = None,
     tile: Annotated[int | None, typer.Option(min=1, help="Side of a tile, LR pixels; default: about 2 GiB.")] = None,
     overlap: Annotated[int | None, typer.Option(min=0, help="Around a tile, LR pixels; default: exact.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
@@ -159,12 +164,21 @@ def upscale(
 
     if force and skip_existing:
         raise LMBError("--force and --skip-existing exclude each other. Allowed: one of them.")
+    if budget is not None and model is not None:
+        raise LMBError("--budget and --model exclude each other. Allowed: one of them.")
+    if factor is not None and budget is None:
+        raise LMBError("--factor goes with --budget: a network that --model names has its own factor.")
     jobs, passed = find_jobs(inputs, output, recursive=recursive)
     check_targets(jobs)
     spare_compiler()
+    console = Console(stderr=True)
+    if budget is not None:
+        from lmb_quant.budget import best_within
+
+        model, measured = best_within(budget, 4 if factor is None else factor, threads)
+        console.print(f"{model}: {measured:.0f} ms a megapixel")
     upscaler = Upscaler(_network(DEFAULT if model is None else model), tile=tile, overlap=overlap, threads=threads)
     rules = Rules(force, skip_existing, MAX_PIXELS if max_pixels is None else max_pixels, small)
-    console = Console(stderr=True)
     failed = run_jobs(upscaler, jobs, console, rules)
     if str(passed):
         console.print(Text(f"passed over: {passed}"), soft_wrap=True)
@@ -211,7 +225,11 @@ def analyze(
 
 
 @app.command()
-def zoo(name: Annotated[str | None, typer.Argument(help="Show this network's model card.")] = None) -> None:
+def zoo(
+    name: Annotated[str | None, typer.Argument(help="Show this network's model card.")] = None,
+    timed: Annotated[bool, typer.Option("--time", help="Measure each network on this machine: a minute.")] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of --time.")] = None,
+) -> None:
     """List the trained networks that come with the package, or show the model card of one."""
     from lmb_quant.table import render
     from lmb_quant.zoo import card_text, network_names, parse_card
@@ -221,6 +239,14 @@ def zoo(name: Annotated[str | None, typer.Argument(help="Show this network's mod
         return
     cards = [parse_card(card_text(known), known) for known in network_names()]
     sets = list(dict.fromkeys(test for card in cards for test in card.scores))
+
+    def measured(network: str) -> tuple[str, ...]:
+        if not timed:
+            return ()
+        from lmb_quant.budget import milliseconds_per_megapixel
+
+        return (f"{milliseconds_per_megapixel(network, threads):.0f}",)
+
     rows = [
         (
             card.name,
@@ -229,11 +255,13 @@ def zoo(name: Annotated[str | None, typer.Argument(help="Show this network's mod
             f"{card.training.steps:,}",
             f"{card.bytes / 1e3:.0f}",
             f"{card.ops / 1e9:.2f}",
+            *measured(card.name),
             *(f"{card.scores[test].psnr:.2f}" if test in card.scores else "" for test in sets),
         )
         for card in cards
     ]
-    columns = ("network", "upscale", "recipe", "steps", "KB", "OPs, G", *(f"{test}, dB" for test in sets))
+    times = ("ms/MP",) if timed else ()
+    columns = ("network", "upscale", "recipe", "steps", "KB", "OPs, G", *times, *(f"{test}, dB" for test in sets))
     _say(render("PSNR on Y; lmb-quant zoo NETWORK shows its model card", columns, rows, right=range(3, len(columns))))
 
 

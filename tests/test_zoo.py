@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """lmb_quant/zoo: each network that comes with the package, its card, and what it makes of a photograph."""
 
+import re
 from importlib.resources import files
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 import lmb_quant as lmb
 from lmb_quant import LMBError
+from lmb_quant.budget import best_within
 from lmb_quant.cli import app
 from lmb_quant.modules import packed_convs
 from lmb_quant.zoo import DEFAULT, card_text, network_file, network_names, parse_card
@@ -84,3 +86,38 @@ def test_networks_are_for_inference():
     assert not network.training
     with torch.no_grad():
         assert network(torch.rand(1, 3, 8, 9)).shape == (1, 3, 32, 36)
+
+
+def test_a_budget_chooses_the_best_network_that_is_fast_enough(monkeypatch):
+    milliseconds = dict.fromkeys(network_names(), 10.0)
+    monkeypatch.setattr("lmb_quant.budget.milliseconds_per_megapixel", lambda name, threads: milliseconds[name])
+    scores = {name: parse_card(card_text(name), name).scores["B100"].psnr for name in network_names()}
+    ranked = sorted((name for name in scores if name.endswith("x4")), key=scores.__getitem__, reverse=True)
+    assert best_within(20) == (ranked[0], 10)
+    milliseconds[ranked[0]] = 30
+    assert best_within(20) == (ranked[1], 10)
+    assert best_within(20, upscale=3)[0].endswith("x3")
+    with pytest.raises(LMBError, match=r"no x4 network makes a megapixel in 5 ms here\. The fastest is .*, in 10 ms"):
+        best_within(5)
+    with pytest.raises(LMBError, match=r"upscale: 5 is not allowed\. Allowed: 2, 3, 4"):
+        best_within(20, upscale=5)
+    for wrong in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(LMBError, match=rf"budget: {wrong!r} is not allowed\. Allowed: milliseconds above 0"):
+            best_within(wrong)
+
+
+def test_the_commands_take_a_budget_and_measure(tmp_path, monkeypatch):
+    monkeypatch.setattr("lmb_quant.budget._SIZE", (12, 16))
+    Image.fromarray(photograph()).save(tmp_path / "small.png")
+    command = ["upscale", str(tmp_path / "small.png"), "-o", str(tmp_path / "large.png"), "--budget", "1e9"]
+    said = CliRunner().invoke(app, [*command, "--factor", "2"])
+    assert said.exit_code == 0
+    assert re.search(r"\w+_x2: \d+ ms a megapixel", said.output)
+    with Image.open(tmp_path / "large.png") as upscaled:
+        assert upscaled.size == (128, 96)
+    assert CliRunner().invoke(app, [*command, "--model", DEFAULT]).exit_code != 0
+    assert CliRunner().invoke(app, [*command[:4], "--factor", "2"]).exit_code != 0
+    monkeypatch.setattr("lmb_quant.zoo.network_names", lambda: (DEFAULT,))
+    listed = CliRunner().invoke(app, ["zoo", "--time", "--threads", "1"], env={"COLUMNS": "200"})
+    assert listed.exit_code == 0
+    assert "ms/MP" in listed.stdout
