@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from lmb_quant.archs import ARCHITECTURES
-from lmb_quant.errors import LMBError
+from lmb_quant.errors import LMBError, unknown_name
 from lmb_quant.integrations.basicsr.archs import upscale_argument
 from lmb_quant.recipe import Recipe
 
@@ -16,7 +16,7 @@ from .cell import Cell
 from .code import binarizer_digests, minor_version
 from .data import SuiteData
 from .methods import Method, resolve_methods
-from .schema import Network, Suite
+from .schema import FLOAT, Network, Suite, Training
 from .schemes import QAT, host_settings
 
 
@@ -24,8 +24,10 @@ def make_cells(suite: Suite, data: SuiteData) -> list[Cell]:
     """Lists a suite's cells, seeds outermost, so that an unfinished run has every method.
 
     Raises:
-        LMBError: If a method or an architecture is unknown, or a method has none of its network's seeds.
+        LMBError: If a method or an architecture is unknown, a method has none of its network's seeds, or a rate is that
+            of a method which is not there.
     """
+    _check_rates(suite)
     cells: dict[str, Cell] = {}
     own = [seed for network in suite.networks.values() for seed in network.seeds or ()]
     for seed in dict.fromkeys([*suite.seeds, *own]):
@@ -88,7 +90,7 @@ def _cell(suite: Suite, data: SuiteData, label: str, network: Network, method: M
         seed=seed if trained else suite.seeds[0],
         network_g=network_g,
         hooks=(*suite.training.hooks, *method.hooks) if trained else (),
-        training=suite.training,
+        training=_training(suite, network, method),
         threads=suite.threads,
         train=data.train,
         test=data.test,
@@ -97,6 +99,34 @@ def _cell(suite: Suite, data: SuiteData, label: str, network: Network, method: M
         binarizers=code,
         host=host,
     )
+
+
+def _rated(method: Method) -> str:
+    """The name under which a method has its rate: what is only made of the trained float network has that of float."""
+    made_of_float = method.host is not None and host_settings(method.host).scheme != QAT
+    return FLOAT if made_of_float else method.name
+
+
+def _training(suite: Suite, network: Network, method: Method) -> Training:
+    rate = {**suite.rates, **network.rates}.get(_rated(method))
+    if rate is None:
+        return suite.training
+    return suite.training.model_copy(update={"optimizer": {**suite.training.optimizer, "lr": rate}})
+
+
+def _check_rates(suite: Suite) -> None:
+    known: list[str] = []
+    for label, network in suite.networks.items():
+        names = [_rated(method) for method in _methods(suite, label, network) if method.is_trained]
+        known += names
+        _check_names(network.rates, names, f"{suite.place}: networks.{label}.rates")
+    _check_names(suite.rates, known, f"{suite.place}: rates")
+
+
+def _check_names(rates: dict[str, float], known: list[str], where: str) -> None:
+    for name in rates:
+        if name not in known:
+            raise LMBError(f"{where}: {unknown_name('method', name, tuple(dict.fromkeys(known)))}")
 
 
 def _network_g(arch: dict[str, Any], recipe: Recipe | None, upscale: int, place: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ _STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
 _Count = Annotated[int, Field(ge=1)]
 _Seed = Annotated[int, Field(ge=0)]
 _Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.+-]+$")]
+_Rates = dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False, strict=False)]]
 
 BICUBIC, FLOAT = "bicubic", "float"
 """Methods that are neither a recipe nor a host's scheme."""
@@ -30,13 +31,14 @@ class Network(BaseModel):
     """An architecture that BasicSR can name, without its SR factor and recipe, and the methods it is compared under.
 
     ``arch`` is what stands in ``network_g``: ``type`` and arguments. ``methods`` and ``seeds`` replace the suite's for
-    this network.
+    this network; ``rates`` go before the suite's.
     """
 
     model_config = _STRICT
     arch: dict[str, Any]
     methods: list[str | dict[str, Any]] | None = None
     seeds: Annotated[list[_Seed], Field(min_length=1)] | None = None
+    rates: _Rates = {}
 
 
 class MethodChoice(BaseModel):
@@ -102,6 +104,8 @@ class Training(BaseModel):
 class Suite(BaseModel):
     """A benchmark: a cell for each network, method, SR factor and seed.
 
+    ``rates`` are learning rates of single methods, by their names; the others have the optimiser's. What hosts make of
+    the float network has the rate of ``float``.
     ``threads`` is the CPU threads of a cell; ``latency`` says whether a run ends with measuring latency, one thread.
     """
 
@@ -115,6 +119,7 @@ class Suite(BaseModel):
     seeds: Annotated[list[_Seed], Field(min_length=1)]
     data: Data
     training: Training
+    rates: _Rates = {}
     threads: _Count = 1
     latency: bool = True
     _place: str = PrivateAttr(default="suite")

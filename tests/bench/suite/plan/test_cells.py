@@ -55,6 +55,35 @@ def keys(job):
     return {cell.name: (cell.training_key, cell.key) for cell in job.cells}
 
 
+def test_a_method_has_its_own_rate_and_the_network_goes_before_the_suite(suite, job):
+    suite |= {"methods": ["bicubic", "float", "bf16", "sign", "lmb"], "rates": {"float": 2e-3, "lmb": 4e-3}}
+    label = next(iter(suite["networks"]))
+    suite["networks"]["other"] = {**suite["networks"][label], "rates": {"lmb": 1}}
+    found = {cell.name.split("/seed")[0]: cell.training.optimizer["lr"] for cell in job(suite).cells}
+    plain = suite["training"]["optimizer"]["lr"]
+    assert found[f"{label}/float/x2"] == found[f"{label}/bf16/x2"] == 2e-3
+    assert found[f"{label}/sign/x2"] == plain
+    assert found[f"{label}/lmb/x2"] == 4e-3
+    assert found["other/lmb/x2"] == 1
+    assert len({cell.training_key for cell in job(suite).cells if "/lmb/" in cell.name}) == 2
+
+
+@pytest.mark.parametrize(
+    ("place", "rates", "message"),
+    [
+        ("suite", {"lbm": 1e-3}, r"rates: unknown method 'lbm'\. Did you mean 'lmb'\?"),
+        ("network", {"bicubic": 1e-3}, r"networks\.\w+\.rates: unknown method 'bicubic'\. Allowed: float, lmb"),
+        ("suite", {"lmb": 0}, r"rates\.lmb: 0.*greater than 0"),
+        ("suite", {"lmb": float("inf")}, r"rates\.lmb: inf.*finite"),
+    ],
+)
+def test_rates_that_are_not_allowed(suite, job, place, rates, message):
+    suite |= {"methods": ["bicubic", "float", "lmb"]}
+    (suite if place == "suite" else next(iter(suite["networks"].values())))["rates"] = rates
+    with pytest.raises(LMBError, match=message):
+        job(suite)
+
+
 def test_a_cell_for_each_network_method_upscale_and_seed(suite, job):
     suite |= {"upscale": [2, 4], "seeds": [3, 0], "methods": ["bicubic", "lmb"]}
     suite["networks"]["vdsr"] = {"arch": {"type": "LMBVDSR", "num_feat": 8, "num_conv": 1}, "methods": ["float"]}
