@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from torch import Tensor, nn
@@ -46,20 +45,22 @@ LIGHT_TAILS: dict[str, Callable[[int, int, int], nn.Sequential]] = {"light": Lig
 TAILS: dict[str, Callable[[int, int, int], nn.Sequential]] = {**LIGHT_TAILS, "classic": ClassicTail}
 
 
-def reconstruct(x: Tensor, feat: Tensor, tail: nn.Sequential, img_range: float, packed: bool) -> Tensor:
+def reconstruct(
+    x: Tensor, feat: Tensor, tail: nn.Sequential, *, upscale: int, img_range: float, packed: bool
+) -> Tensor:
     """The HR image: ``x`` upscaled bilinearly, plus the detail that a tail makes of the features.
 
     Args:
         x: The image, ``(N, C, H, W)``.
         feat: Features, ``(N, num_feat, H, W)``.
-        tail: One of :data:`TAILS`; holds the SR factor.
+        tail: One of :data:`TAILS`.
+        upscale: SR factor.
         img_range: What the network multiplies pixel values by.
         packed: Whether the network is packed: then both are added in one sweep where that is possible.
 
     Returns:
         The HR image. Without gradient where the engine made it.
     """
-    upscale = math.prod(part.upscale_factor for part in tail if isinstance(part, nn.PixelShuffle))
     if packed and isinstance(tail, LightTail):
         return upscale_with_detail(x, tail[0](feat), upscale, 1 / img_range)
     detail = tail(feat)

@@ -164,6 +164,10 @@ class LMBHybridNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Upscales ``(N, num_in_ch, H, W)``, values about [0, 1], to ``(N, num_out_ch, upscale H, upscale W)``."""
-        head = self.act(self.conv_first((x - 0.5) * self.img_range))
         packed = next(packed_convs(self.body), None) is not None
-        return reconstruct(x, self.body(head), self.tail, self.img_range, packed)
+        return reconstruct(
+            x, self.body(self._head(x)), self.tail, upscale=self.upscale, img_range=self.img_range, packed=packed
+        )
+
+    def _head(self, x: Tensor) -> Tensor:
+        return self.act(self.conv_first((x - 0.5) * self.img_range))

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lmb_quant.errors import LMBError
 from lmb_quant.ops._library import active_kernel, find
+from lmb_quant.ops._memory import empty_channels_last
 
 from . import reference, spec
 from ._check import check, output_size
@@ -50,7 +51,7 @@ def _binary_conv2d(x: Tensor, *arguments: Any) -> Tensor:
     a = LayerArguments(*arguments)
     check(x, a)
     values = x.float().contiguous(memory_format=torch.channels_last)
-    out = torch.empty(output_size(x, a), device=x.device, memory_format=torch.channels_last)
+    out = empty_channels_last(output_size(x, a), x.device)
     if out.numel() and not _run(values, out, a):
         out.copy_(reference.binary_conv2d(values, a))
     return out.to(x.dtype)
