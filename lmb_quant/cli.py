@@ -382,6 +382,23 @@ def bench_speed(
         )
 
 
+@bench.command("front")
+def bench_front(
+    suite: Annotated[str, typer.Option(help="Name of a suite, or its file.")] = "front",
+    only: Annotated[str | None, typer.Option(help="Glob: only cells with such a name, or part of it.")] = None,
+    rounds: _Rounds = 9,
+    output: _Figures = None,
+    smoke: _Smoke = False,
+) -> None:
+    """Time a suite's networks without training them: binary, float, bf16 and int8, in turn."""
+    from lmb_quant.bench.front import measure_front
+
+    with _figures(output) as (tell, write):
+        write(
+            measure_front(suite, only=only, rounds=1 if smoke else rounds, size=(12, 16) if smoke else None, tell=tell)
+        )
+
+
 @bench.command("training-step")
 def bench_training_step(
     recipe: Annotated[list[str] | None, typer.Option(help="Only this recipe; may be given several times.")] = None,

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How fast a suite's networks are on this machine, without training one: the latencies of a front in minutes."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lmb_quant.bench.child import in_child
+from lmb_quant.bench.measure import CPU_TIME
+from lmb_quant.bench.suite.measure.timing import time_cells
+from lmb_quant.bench.suite.plan.cell import Cell, lr_size
+from lmb_quant.bench.suite.plan.cells import make_cells, select
+from lmb_quant.bench.suite.plan.data import find_data
+from lmb_quant.bench.suite.plan.schema import Data, Suite
+from lmb_quant.bench.suite.store import Store
+from lmb_quant.integrations.basicsr.networks import build
+from lmb_quant.machine import Machine
+from lmb_quant.table import render
+
+from .report import to_json
+
+
+@dataclass(frozen=True)
+class FormTime:
+    """CPU seconds of one network in one form."""
+
+    network: str
+    method: str
+    form: str
+    median: float
+    minimum: float
+
+
+@dataclass(frozen=True)
+class FrontReport:
+    """The latencies, fastest first, and why other forms are not there. ``size`` is the LR image's, pixels."""
+
+    suite: str
+    upscale: int
+    size: tuple[int, int]
+    rounds: int
+    machine: Machine
+    forms: tuple[FormTime, ...]
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        height, width = self.size
+        title = (
+            f"suite {self.suite}, x{self.upscale}, on {height} x {width} pixels; one thread: {CPU_TIME}; {self.rounds} "
+            f"interleaved rounds\n{self.machine}"
+        )
+        rows = [
+            (form.network, form.method, form.form, f"{form.median * 1e3:.1f}", f"{form.minimum * 1e3:.1f}")
+            for form in self.forms
+        ]
+        table = render(title, ("network", "method", "form", "median ms", "least ms"), rows, right=range(3, 5))
+        return "\n".join([table, *(f"note: {note}" for note in self.notes)])
+
+    def to_json(self) -> str:
+        """The figures as JSON; seconds."""
+        return to_json(self)
+
+
+def measure_front(
+    suite: str | Path = "front",
+    *,
+    only: str | None = None,
+    size: tuple[int, int] | None = None,
+    rounds: int = 9,
+    tell: Callable[[str], None] = lambda _: None,
+) -> FrontReport:
+    """Times a suite's networks with random weights, in the forms in which they are used, in turn, with one thread.
+
+    Weights do not decide how fast a network is. Each output is compared with its definition first.
+
+    Args:
+        suite: Name of a shipped suite, or path; its first SR factor and seed are taken.
+        only: Glob for the names of cells, or for parts of them.
+        size: Height and width of the LR image, pixels; by default that of a result of 720 x 1280.
+        rounds: Timed runs of each form.
+        tell: Gets a word on what is done now.
+
+    Raises:
+        LMBError: If the suite is wrong, or the glob matches nothing.
+    """
+    loaded = Suite.load(suite)
+    photographs = Data(source="photographs", train=["photographs"], test=["photographs"])
+    plain = loaded.model_copy(update={"data": photographs})
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder))
+        cells = _distinct(select(make_cells(plain, find_data(plain, None, store.root)), only), loaded.upscale[0])
+        tell(f"{len(cells)} networks are made")
+        for cell in cells:
+            _make_weights(cell, store)
+        tell(f"{len(cells)} networks are compiled, compared and timed in turn")
+        alone = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        size = size or lr_size(loaded.upscale[0])
+        records = in_child(time_cells, cells, store, size, rounds, environment=alone)
+    return FrontReport(
+        suite=loaded.name,
+        upscale=loaded.upscale[0],
+        size=size,
+        rounds=rounds,
+        machine=Machine(),
+        forms=tuple(sorted(_forms(cells, records), key=lambda form: form.median)),
+        notes=tuple(
+            f"{cell.network}, {cell.method}: {reason}"
+            for cell, record in zip(cells, records, strict=True)
+            for reason in record["reasons"]
+        ),
+    )
+
+
+def _distinct(cells: Sequence[Cell], upscale: int) -> list[Cell]:
+    """Cells of one SR factor with a network, one for each that is as fast."""
+    return list({c.latency_key: c for c in reversed(cells) if c.network_g and c.upscale == upscale}.values())[::-1]
+
+
+def _make_weights(cell: Cell, store: Store) -> None:
+    torch.manual_seed(0)
+    network = build(dict(cell.network_g or {}))
+    last = [p for p in network.parameters() if p.ndim == 4][-1]
+    nn.init.normal_(last, std=0.05)  # some start at zero: what the body computes would not reach the output
+    path = store.weights(cell)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"params": network.state_dict()}, path)
+
+
+def _forms(cells: Sequence[Cell], records: Sequence[dict[str, Any]]) -> list[FormTime]:
+    return [
+        FormTime(cell.network, cell.method, name, time["median"], time["minimum"])
+        for cell, record in zip(cells, records, strict=True)
+        for name, time in record["forms"].items()
+    ]
