@@ -134,7 +134,7 @@ def upscale(
     output: Annotated[Path, typer.Option("--output", "-o", help="A file for one image, else a folder.")],
     model: Annotated[
         str | None,
-        typer.Option(help="A name that lmb-quant zoo lists (default: lmb_srresnet_x4), or a file of lmb_quant.save()."),
+        typer.Option(help="A name that lmb-quant zoo lists (default: lmb_large_x4), or a file of lmb_quant.save()."),
     ] = None,
     budget: Annotated[
         float | None,

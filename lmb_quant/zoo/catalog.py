@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lmb_quant.errors import LMBError, unknown_name
 
-DEFAULT = "lmb_srresnet_x4"
+DEFAULT = "lmb_large_x4"
 """The network that is used where none is named."""
 
 _NETWORK, _CARD = ".safetensors", ".md"

@@ -299,7 +299,7 @@ def test_a_network_that_is_neither_name_nor_file_is_refused(command, folder, tmp
     code, said = command("upscale", folder / "a.png", "-o", tmp_path / "out.png", "--model", "lmb_tiny_x2")
     assert code == 2
     assert "--model: 'lmb_tiny_x2' is no file. Allowed: a file of lmb_quant.save(), or a name: " in said
-    assert "lmb_srresnet_x4" in said
+    assert "lmb_large_x4" in said
 
 
 def test_a_model_that_is_none(command, folder, tmp_path):
