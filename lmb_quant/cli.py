@@ -130,8 +130,8 @@ def doctor() -> None:
 
 @app.command()
 def upscale(
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Images, and folders of images.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="A file for one image, else a folder.")],
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Images, videos, and folders of images.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A file for one input, else a folder.")],
     model: Annotated[
         str | None,
         typer.Option(help="A name that lmb-quant zoo lists (default: lmb_large_x4), or a file of lmb_quant.save()."),
@@ -153,8 +153,15 @@ def upscale(
     max_pixels: Annotated[
         int | None, typer.Option(min=1, help="Largest image that is read, pixels; default: 89 million.")
     ] = None,
+    codec: Annotated[
+        str | None,
+        typer.Option(help="Of videos: h264, hevc, av1, vp9, prores, ffv1; default: h264, in WebM vp9."),
+    ] = None,
+    quality: Annotated[
+        int | None, typer.Option(min=0, max=100, help="Of videos: 100 loses least; default: 65.")
+    ] = None,
 ) -> None:
-    """Upscale PNG, JPEG, WebP, TIFF, BMP, GIF and AVIF images. Exit code 1 if one failed; the others are done."""
+    """Upscale images and videos. Exit code 1 if one failed; the others are done."""
     from lmb_quant.ops.startup import spare_compiler
     from lmb_quant.upscaling import Upscaler
     from lmb_quant.upscaling.batch import Rules, run_jobs
@@ -170,6 +177,14 @@ def upscale(
         raise LMBError("--factor goes with --budget: a network that --model names has its own factor.")
     jobs, passed = find_jobs(inputs, output, recursive=recursive)
     check_targets(jobs)
+    images, videos = ([job for job in jobs if job.is_video is wanted] for wanted in (False, True))
+    if videos:
+        from lmb_quant.upscaling.video.run import Encoding, check_encodings, run_videos  # PyAV is optional
+
+        encoding = Encoding(codec, quality, small)
+        check_encodings(videos, encoding)
+    elif codec is not None or quality is not None:
+        raise LMBError("--codec, --quality: no input is a video. Allowed: with videos.")
     spare_compiler()
     console = Console(stderr=True)
     if budget is not None:
@@ -179,7 +194,9 @@ def upscale(
         console.print(f"{model}: {measured:.0f} ms a megapixel")
     upscaler = Upscaler(_network(DEFAULT if model is None else model), tile=tile, overlap=overlap, threads=threads)
     rules = Rules(force, skip_existing, MAX_PIXELS if max_pixels is None else max_pixels, small)
-    failed = run_jobs(upscaler, jobs, console, rules)
+    failed = run_jobs(upscaler, images, console, rules) if images else 0
+    if videos:
+        failed += run_videos(upscaler, videos, console, rules, encoding)
     if str(passed):
         console.print(Text(f"passed over: {passed}"), soft_wrap=True)
     raise typer.Exit(1 if failed else 0)

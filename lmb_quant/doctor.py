@@ -19,7 +19,7 @@ from lmb_quant.versions import package_versions
 
 _PACKAGES = (
     "lmb-quant", "torch", "torchvision", "numpy", "basicsr", "opencv-python-headless", "torchao", "timm", "onnx",
-    "onnxscript",
+    "onnxscript", "av", "spandrel",
 )  # fmt: skip
 
 
@@ -42,6 +42,7 @@ _ONNX = ("onnx", "onnxscript")
 _PARTS = (
     *(_Part(f"{host} integration", (host,), (f"lmb_quant.integrations.{host}",), _HOSTS[host]) for host in _HOSTS),
     _Part("ONNX export", _ONNX, _ONNX, "pip install 'lmb-quant[onnx]'"),
+    _Part("videos", ("av",), ("lmb_quant.upscaling.video.run",), "pip install 'lmb-quant[video]'"),
 )
 
 

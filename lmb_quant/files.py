@@ -47,16 +47,35 @@ def write_atomically(path: Path, data: bytes | bytearray, *, durable: bool = Tru
             OSError.
     """
     try:
-        with _signals_wait(), _temporary_in(path.parent) as (temporary, file):
+        with _signals_wait(), _replacing(path, durable) as (_, file):
             file.write(data)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-            if durable:
-                _flush_folder(path.parent)
     except OSError as error:
         raise LMBError(f"{path}: cannot be written: {error.strerror or error}.") from error
+
+
+@contextlib.contextmanager
+def path_written_atomically(path: Path) -> Iterator[str]:
+    """Yields a temporary path for a library that writes a file by its name; at the end the file takes its own name.
+
+    As with :func:`write_atomically` there is, at any moment, either what was there before or all that was written. A
+    signal that ends the block with an exception leaves nothing behind.
+
+    Args:
+        path: The file; its folder exists.
+
+    Raises:
+        LMBError: If the folder cannot be written into, or the disk is full at the end. Its cause is the OSError.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            temporary, _ = stack.enter_context(_replacing(path, durable=True))
+        except OSError as error:
+            raise LMBError(f"{path}: cannot be written: {error.strerror or error}.") from error
+        yield temporary
+        try:
+            stack.close()
+        except OSError as error:
+            raise LMBError(f"{path}: cannot be written: {error.strerror or error}.") from error
 
 
 def check_writable(path: Path) -> None:
@@ -132,6 +151,19 @@ def remove_leftovers(folder: Path) -> None:
                 os.unlink(path)
             finally:
                 os.close(handle)
+
+
+@contextlib.contextmanager
+def _replacing(path: Path, durable: bool) -> Iterator[tuple[str, BinaryIO]]:
+    """Yields as :func:`_temporary_in`; what was written takes the name ``path`` where no exception comes."""
+    with _temporary_in(path.parent) as (temporary, file):
+        yield temporary, file
+        file.flush()
+        if durable:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        if durable:
+            _flush_folder(path.parent)
 
 
 @contextlib.contextmanager

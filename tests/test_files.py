@@ -6,11 +6,12 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from lmb_quant import LMBError
-from lmb_quant.files import check_writable, remove_leftovers, write_atomically
+from lmb_quant.files import check_writable, path_written_atomically, remove_leftovers, write_atomically
 
 WRITER = """
 import os, sys, time
@@ -51,6 +52,24 @@ def test_a_file_is_written_and_replaced(tmp_path, durable):
     (tmp_path / "plain").touch()
     assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
     assert names(tmp_path) == ["plain", "x"]
+
+
+def test_a_library_writes_a_file_by_its_name(tmp_path):
+    path = tmp_path / "x"
+    for data in (b"one", b"two"):
+        with path_written_atomically(path) as temporary:
+            Path(temporary).write_bytes(data)
+            assert not path.exists() or path.read_bytes() != data
+        assert path.read_bytes() == data
+    with pytest.raises(ZeroDivisionError), path_written_atomically(path) as temporary:
+        Path(temporary).write_bytes(bytes(1 // 0))
+    assert path.read_bytes() == b"two"
+    assert names(tmp_path) == ["x"]
+    with (
+        pytest.raises(LMBError, match="cannot be written: No such file"),
+        path_written_atomically(tmp_path / "a" / "b"),
+    ):
+        pass
 
 
 def test_a_name_as_long_as_the_system_takes(tmp_path):

@@ -6,8 +6,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import signal
-import threading
 import time
 import warnings
 from collections import deque
@@ -15,8 +13,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from types import FrameType
 
 import numpy as np
 from PIL import Image
@@ -26,14 +22,16 @@ from rich.text import Text
 
 from lmb_quant.errors import LMBError
 
+from .console import Reporter
 from .formats import FORMATS, READ_ENDINGS, check_fits
 from .image_file import ImageFile
-from .inputs import Job
+from .inputs import Job, check_free
 from .reading import MAX_PIXELS, read_image
+from .signals import ended_by_signals
 from .upscaler import Upscaler
 from .writing import write_image
 
-_HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 """Errors of one file that every other would have too."""
 
 _WAITING = 2
@@ -78,6 +76,7 @@ def run_jobs(upscaler: Upscaler, jobs: Sequence[Job], console: Console, rules: R
 class _Run:
     def __init__(self, upscaler: Upscaler, jobs: Sequence[Job], console: Console, rules: Rules) -> None:
         self.upscaler, self.console, self.rules = upscaler, console, rules
+        self.reporter = Reporter(console)
         self.jobs = [job for job in jobs if not (rules.skip_existing and os.path.exists(job.target))]
         self.skipped = len(jobs) - len(self.jobs)
         self.done = self.failed = 0
@@ -92,7 +91,7 @@ class _Run:
             _only_our_limits(),
             warnings.catch_warnings(record=True) as self.warned,
             Progress(*columns, console=self.console, transient=True, disable=not terminal) as self.progress,
-            _ended_by_signals(),
+            ended_by_signals(),
         ):
             warnings.simplefilter("always")
             warnings.filterwarnings("ignore", module="PIL|tifffile|imagecodecs")  # damaged metadata; the pixels decide
@@ -102,8 +101,7 @@ class _Run:
             try:
                 self._all(reader, writer)
             except SystemExit as end:
-                word = signal.Signals(int(str(end.code)) - 128).name
-                self._say("stopped:", "bold yellow", f"by {word}. With --skip-existing the same command goes on.")
+                self.reporter.stopped(end)
                 raise
             finally:
                 for pool in (reader, writer):
@@ -135,7 +133,7 @@ class _Run:
             self._written(*self.writing.popleft())
 
     def _read(self, job: Job) -> ImageFile:
-        self._check_target(job.target)
+        check_free(job.target, self.rules.force)
         if job.target.suffix.lower() not in FORMATS:
             raise LMBError(
                 f"{job.source}: extension {job.source.suffix!r} is not read. Allowed: {', '.join(READ_ENDINGS)}."
@@ -162,7 +160,7 @@ class _Run:
 
     def _write(self, job: Job, file: ImageFile, seconds: float) -> Text:
         job.target.parent.mkdir(parents=True, exist_ok=True)
-        self._check_target(job.target)  # another process may have been faster
+        check_free(job.target, self.rules.force)  # another process may have been faster
         dropped = [*file.lost, *write_image(job.target, file, small=self.rules.small)]
         width, height = file.size
         report = Text(f"{job.target}: {width} x {height} pixels, {seconds:.1f} s")
@@ -173,7 +171,7 @@ class _Run:
             self._show("writing", job)
             report = future.result()
             self.done += 1
-            self._print(report)
+            self.reporter.line(report)
 
     @contextmanager
     def _reported(self, job: Job) -> Iterator[None]:
@@ -184,46 +182,22 @@ class _Run:
             if self.hopeless:
                 return  # one of those that are not done
             self.failed += 1
-            reason = str(error) or ("not enough memory" if isinstance(error, MemoryError) else type(error).__name__)
-            named = isinstance(error, LMBError)
-            self._say("error:", "bold red", reason if named else f"{job.source}: {type(error).__name__}: {reason}")
+            self.reporter.error(job.source, error)
             cause = error if isinstance(error, OSError) else error.__cause__
-            if isinstance(cause, OSError) and cause.errno in _HOPELESS:
+            if isinstance(cause, OSError) and cause.errno in HOPELESS:
                 self.hopeless = f"{job.target.parent}: {cause.strerror}"
         finally:
             for warning in self.warned:
-                self._say("warning:", "bold yellow", str(warning.message))
+                self.reporter.warning(str(warning.message))
             self.warned.clear()
             self.progress.update(self.bar, completed=self.done + self.failed)
 
-    def _check_target(self, target: Path) -> None:
-        if os.path.isdir(target):
-            raise LMBError(f"{target}: it is a folder. Allowed: a file.")
-        if os.path.exists(target) and not self.rules.force:
-            raise LMBError(
-                f"{target}: it exists and is not overwritten. Use --skip-existing to go on, --force to replace it, or "
-                "another output."
-            )
-
     def _show(self, what: str, job: Job) -> None:
-        name = _printable(job.source.name, self.console).replace("[", r"\[")
-        self.progress.update(self.bar, description=f"{what} {name}")
-
-    def _say(self, word: str, style: str, text: str) -> None:
-        self._print(Text.assemble((word, style), f" {text}"))
-
-    def _print(self, text: Text) -> None:
-        text.plain = _printable(text.plain, self.console)
-        self.console.print(text, soft_wrap=True)
+        self.progress.update(self.bar, description=f"{what} {self.reporter.markup(job.source.name)}")
 
     def _summary(self) -> None:
         skipped = f", {self.skipped} were there already" if self.skipped else ""
         self.console.print(f"{self.done} of {len(self.jobs)} images upscaled x{self.upscaler.upscale}{skipped}.")
-
-
-def _printable(text: str, console: Console) -> str:
-    """Text that the console can show: names of files may be in another encoding."""
-    return text.encode(console.encoding, "backslashreplace").decode(console.encoding)
 
 
 @contextmanager
@@ -236,29 +210,3 @@ def _only_our_limits() -> Iterator[None]:
         yield
     finally:
         Image.MAX_IMAGE_PIXELS, log.disabled = before
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """The first INT, TERM or HUP raises SystemExit in the main thread, a second one does what it did before."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    names = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.getsignal(number) for number in names}
-    ours = [number for number in names if before[number] in (signal.SIG_DFL, signal.default_int_handler)]
-
-    def restore() -> None:
-        for number in ours:
-            signal.signal(number, before[number])
-
-    def end(number: int, frame: FrameType | None) -> None:
-        restore()
-        raise SystemExit(128 + number)
-
-    for number in ours:
-        signal.signal(number, end)
-    try:
-        yield
-    finally:
-        restore()

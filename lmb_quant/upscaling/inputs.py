@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which files are upscaled, and into which: images and folders from the command line."""
+"""Which files are upscaled, and into which: images, videos and folders of images from the command line."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from lmb_quant.errors import LMBError
 from lmb_quant.files import check_folder, check_name, is_folder
 
 from .formats import FORMATS, READ_ENDINGS, READ_ONLY, format_of
+from .video.containers import CONTAINERS, container_of, is_video
+from .video.containers import READ_ONLY as READ_ONLY_VIDEOS
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,11 @@ class Job:
 
     source: Path
     target: Path
+
+    @property
+    def is_video(self) -> bool:
+        """Whether it is one, known by its extension."""
+        return is_video(self.source)
 
 
 @dataclass
@@ -41,9 +48,10 @@ def find_jobs(inputs: Sequence[Path], output: Path, *, recursive: bool = False) 
     """Pairs each image with the file that its result is written to.
 
     Args:
-        inputs: Files, and folders: the images in them, known by their extensions.
+        inputs: Files, and folders: the images in them, known by their extensions. Videos are named one by one.
         output: For one file a file; else a folder, which need not exist, where names and, if ``recursive``, subfolders
-            stay the same. What is only read (:data:`.formats.READ_ONLY`) becomes a PNG file.
+            stay the same. What is only read (:data:`.formats.READ_ONLY`, :data:`.video.containers.READ_ONLY`) becomes
+            a PNG file, a Matroska file.
         recursive: Whether subfolders are searched; links to folders and the output are not.
 
     Returns:
@@ -66,13 +74,17 @@ def find_jobs(inputs: Sequence[Path], output: Path, *, recursive: bool = False) 
         for path in images:
             found.setdefault(_name_of(path), (path, path.relative_to(entry)))
     one_file = len(inputs) == 1 and not os.path.isdir(inputs[0])
-    if output.suffix and not os.path.isdir(output) and (one_file or output.suffix.lower() in FORMATS):
+    if output.suffix and not os.path.isdir(output) and (one_file or output.suffix.lower() in (*FORMATS, *CONTAINERS)):
         if not one_file:
-            raise LMBError(f"output: {str(output)!r} is a file for {len(found)} images. Allowed: a folder.")
-        format_of(output)
+            raise LMBError(f"output: {str(output)!r} is a file for {len(found)} inputs. Allowed: a folder.")
+        if is_video(inputs[0]):
+            container_of(output)
+        else:
+            format_of(output)
         jobs = [Job(inputs[0], output)]
     elif os.path.exists(output) and not os.path.isdir(output):
-        raise LMBError(f"output: {str(output)!r} is a file without a known extension. Allowed: {', '.join(FORMATS)}.")
+        allowed = ", ".join([*FORMATS, *CONTAINERS])
+        raise LMBError(f"output: {str(output)!r} is a file without a known extension. Allowed: {allowed}.")
     else:
         jobs = _into_folder(list(found.values()), output)
     _check_apart(jobs)
@@ -93,6 +105,21 @@ def check_targets(jobs: Sequence[Job]) -> None:
         check_name(job.target, nearest[folder])
     for folder in dict.fromkeys(nearest.values()):
         check_folder(folder)
+
+
+def check_free(target: Path, force: bool) -> None:
+    """Checks that a file may take its name.
+
+    Raises:
+        LMBError: If it is a folder, or there is one that ``force`` does not replace.
+    """
+    if os.path.isdir(target):
+        raise LMBError(f"{target}: it is a folder. Allowed: a file.")
+    if os.path.exists(target) and not force:
+        raise LMBError(
+            f"{target}: it exists and is not overwritten. Use --skip-existing to go on, --force to replace it, or "
+            "another output."
+        )
 
 
 def _existing(folder: Path) -> Path:
@@ -144,9 +171,11 @@ def _into_folder(found: Sequence[tuple[Path, Path]], output: Path) -> list[Job]:
     taken = {name for _, name in found}
     jobs = []
     for source, name in found:
-        if name.suffix.lower() in READ_ONLY:
-            png = name.with_suffix(".png")
-            name = png if png not in taken else name.with_name(f"{name.name}.png")
+        ending = name.suffix.lower()
+        written = ".png" if ending in READ_ONLY else ".mkv" if ending in READ_ONLY_VIDEOS else None
+        if written is not None:
+            other = name.with_suffix(written)
+            name = other if other not in taken else name.with_name(f"{name.name}{written}")
             taken.add(name)
         jobs.append(Job(source, output / name))
     return jobs

@@ -272,7 +272,7 @@ def test_a_warning_is_one_line(command, photograph, tmp_path):
         (["in/a.png"], "in/a.png", "is an input"),
         (["in"], "in", "is an input"),
         (["in/a.png"], "in", "is an input"),
-        (["in/b.jpg", "in/a.png"], "in/x.png", "is a file for 2 images. Allowed: a folder"),
+        (["in/b.jpg", "in/a.png"], "in/x.png", "is a file for 2 inputs. Allowed: a folder"),
         (["in/a.png"], "x.gif", "extension '.gif' is not allowed"),
         (["in"], "in/notes.txt", "is a file without a known extension"),
         (["in/a.png", "other/a.png"], "out", "would both become"),
