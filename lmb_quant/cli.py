@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 from typer.core import TyperCommand
 
-from lmb_quant.errors import LMBError
+from lmb_quant.errors import LMBError, UnknownArchitectureError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -558,7 +558,14 @@ def _network(name_or_file: str) -> nn.Module:
             f"--model: {name_or_file!r} is no file. Allowed: a file of lmb_quant.save(), or a name: "
             f"{', '.join(network_names())}."
         )
-    return load(name_or_file)
+    try:
+        return load(name_or_file)
+    except UnknownArchitectureError as error:
+        try:
+            from lmb_quant.integrations.spandrel import load_network  # a host is optional
+        except ImportError:
+            raise error from None
+        return load_network(name_or_file)
 
 
 def _say(text: str) -> None:

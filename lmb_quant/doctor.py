@@ -37,6 +37,7 @@ _HOSTS = {
     "basicsr": "pip install 'lmb-quant[basicsr]' && pip install --no-deps --no-build-isolation basicsr==1.4.2",
     "torchao": "pip install 'lmb-quant[torchao]'",
     "timm": "pip install 'lmb-quant[timm]'",
+    "spandrel": "pip install 'lmb-quant[spandrel]'",
 }
 _ONNX = ("onnx", "onnxscript")
 _PARTS = (

@@ -18,6 +18,10 @@ class RecipeError(LMBError):
     """A recipe is malformed, names something unknown, or does not fit the model."""
 
 
+class UnknownArchitectureError(LMBError):
+    """A packed file names no architecture, so it cannot be made without the float network."""
+
+
 def unknown_name(what: str, name: object, allowed: Iterable[str]) -> str:
     """Phrases an unknown name with its nearest neighbour and all that is allowed.
 

@@ -5,7 +5,20 @@ from helpers import run_python
 
 from lmb_quant.zoo import DEFAULT
 
-HEAVY = ("torchao", "timm", "basicsr", "torchvision", "scipy", "cv2", "skimage", "matplotlib", "triton", "tensorboard")
+HEAVY = (
+    "torchao",
+    "timm",
+    "basicsr",
+    "spandrel",
+    "av",
+    "torchvision",
+    "scipy",
+    "cv2",
+    "skimage",
+    "matplotlib",
+    "triton",
+    "tensorboard",
+)
 
 
 def test_import_loads_no_host_and_starts_no_compiler(record_property):

@@ -10,7 +10,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from lmb_quant.archs import ARCHITECTURES
-from lmb_quant.errors import LMBError, unknown_name
+from lmb_quant.errors import LMBError, UnknownArchitectureError, unknown_name
 
 from .header import Arch
 
@@ -32,10 +32,13 @@ def build(arch: Arch | None, layers: int) -> nn.Module:
         layers: How many packed layers the file has; a network has no more blocks.
 
     Raises:
-        LMBError: If there is none, or an argument is not allowed.
+        UnknownArchitectureError: If there is none.
+        LMBError: If an argument is not allowed.
     """
     if arch is None:
-        raise LMBError("it names no architecture of lmb_quant.archs. Give the network: load(path, model=...).")
+        raise UnknownArchitectureError(
+            "it names no architecture of lmb_quant.archs. Give the network: load(path, model=...)."
+        )
     if arch.type not in ARCHITECTURES:
         raise LMBError(unknown_name("arch", arch.type, ARCHITECTURES))
     known = ARCHITECTURES[arch.type]
