@@ -42,6 +42,7 @@ from lmb_quant.packed_file import (
 from lmb_quant.packing import for_inference
 from lmb_quant.recipe import Recipe
 from lmb_quant.rewrite import recipe_of, remember_recipe
+from lmb_quant.stages import described
 from lmb_quant.versions import package_version
 from lmb_quant.wrappers import unwrapped, wrapped_parts
 from lmb_quant.zoo import network_file
@@ -86,6 +87,7 @@ def save(model: nn.Module, path: str | Path) -> None:
         recipe=None if recipe is None else recipe.to_dict(),
         layers={n: asdict(m.config) for n, m in layers.items()},
         encoded=encoded,
+        stages=described(model),
     )
     write_atomically(path, to_bytes(tensors, {KEY: to_text(header, tensors)}))
 
@@ -185,6 +187,7 @@ def _load(path: Path, model: nn.Module | None) -> nn.Module:
         configs = read_configs(header.layers)
         packed = packed_parts(configs)
         check_parts(file, packed, all_of_them=False)
+        given = model is not None
         model = build(header.arch, len(configs)) if model is None else unwrapped(model)
         check_places(model, configs)
         parts = packed | other_parts(model, configs, header.encoded)
@@ -198,6 +201,8 @@ def _load(path: Path, model: nn.Module | None) -> nn.Module:
     model = _with_layers(model, configs)
     model.load_state_dict(tensors, assign=True)
     remember_recipe(model, recipe)
+    if header.stages is not None and not given and header.stages != described(model):
+        raise LMBError(f"stages: they are not those of {type(model).__name__} with these layers.")
     return for_inference(model)
 
 

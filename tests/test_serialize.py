@@ -126,7 +126,7 @@ def layer_of(header):
 
 
 LIES = {
-    "version": (lambda h: h.update(format_version=4), "format_version: 4"),
+    "version": (lambda h: h.update(format_version=5), "format_version: 5"),
     "no version": (lambda h: h.pop("format_version"), "format_version"),
     "no layers": (lambda h: h.pop("layers"), "layers"),
     "layer unknown": (lambda h: h["layers"].update({"nowhere": layer_of(h)}), "nowhere"),
@@ -152,6 +152,9 @@ LIES = {
     "recipe key": (lambda h: h["recipe"].update(colour=1), "recipe: unknown key 'colour'"),
     "recipe pattern": (lambda h: h["recipe"].update(ignore=["re:("]), "not a regular expression"),
     "encoded": (lambda h: h.update(encoded={"conv_first.weight": {"codec": "none.such", "words": {}}}), "codec 'none"),
+    "stages": (lambda h: h["stages"].pop(), "stages: they are not those of LMBSRResNet"),
+    "stages act": (lambda h: h["stages"][1]["act"].update(slope=0.5), "stages: they are not"),
+    "stages word": (lambda h: h.update(stages="all"), "stages"),
     "arch list": (lambda h: h["arch"]["args"].update(num_feat=[12]), "num_feat"),
 }
 
@@ -165,10 +168,13 @@ def test_headers_that_lie(path, lie):
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize(("version", "lacks"), [(1, ("gain", "act_on", "pixel_factor")), (2, ("pixel_factor",))])
+@pytest.mark.parametrize(
+    ("version", "lacks"), [(1, ("gain", "act_on", "pixel_factor")), (2, ("pixel_factor",)), (3, ())]
+)
 def test_files_of_older_versions_are_read(path, version, lacks):
     def older(header):
         header["format_version"] = version
+        del header["stages"]
         for layer in header["layers"].values():
             for key in lacks:
                 del layer[key]

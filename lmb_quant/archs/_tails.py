@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from lmb_quant.errors import LMBError
 from lmb_quant.ops.resample import upscale_image, upscale_with_detail
+from lmb_quant.stages import Stages
 
 
 class LightTail(nn.Sequential):
@@ -66,3 +68,18 @@ def reconstruct(
     detail = tail(feat)
     del feat  # before the HR image needs its memory
     return upscale_image(x, upscale, "bilinear").add_(detail, alpha=1 / img_range)
+
+
+def add_tail(stages: Stages, tail: nn.Sequential, img_range: float) -> None:
+    """Writes down what :func:`reconstruct` does.
+
+    Raises:
+        LMBError: If the tail works at HR size.
+    """
+    if type(tail) not in LIGHT_TAILS.values():
+        raise LMBError(f"tail: {type(tail).__name__} is no stage of the engine. Allowed: {', '.join(LIGHT_TAILS)}.")
+    conv, shuffle = tail
+    upscale = int(shuffle.upscale_factor)  # type: ignore[arg-type]
+    stages.conv(conv)
+    stages.shuffle(upscale)
+    stages.add_upscaled(upscale, "bilinear", 1 / img_range)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from lmb_quant.errors import LMBError, unknown_name
 from lmb_quant.modules import packed_convs
 from lmb_quant.rewrite import RecipeLike
+from lmb_quant.stages import Stages
 
 from ._blocks import (
     apply_recipe,
@@ -22,7 +23,7 @@ from ._blocks import (
     zero_,
 )
 from ._registry import architecture
-from ._tails import LIGHT_TAILS, reconstruct
+from ._tails import LIGHT_TAILS, add_tail, reconstruct
 
 
 class DenseUnit(nn.Module):
@@ -47,6 +48,13 @@ class DenseUnit(nn.Module):
         """Maps ``(N, num_feat, H, W)`` to the same shape; a packed layer computes in ``x``."""
         y = conv_act(self.conv, x, self.act, overwrite=has_skip(self.conv))
         return y if has_skip(self.conv) else x + y
+
+    def add_stages(self, stages: Stages) -> None:
+        """Writes down what :meth:`forward` does."""
+        x = stages.value
+        stages.conv(self.conv, self.act)
+        if not has_skip(self.conv):
+            stages.add(x)
 
 
 class SeparableUnit(nn.Module):
@@ -73,6 +81,18 @@ class SeparableUnit(nn.Module):
         """Maps ``(N, num_feat, H, W)`` to the same shape."""
         x = x + self.depthwise(x)
         return x + self.act(self.pointwise(x))
+
+    def add_stages(self, stages: Stages) -> None:
+        """Writes down what :meth:`forward` does."""
+        stages.conv(self.depthwise, skip=True)
+        pointwise: nn.Module = self.pointwise
+        if isinstance(pointwise, nn.Conv2d):
+            stages.conv(pointwise, self.act, skip=True)
+            return
+        x = stages.value  # a recipe made it binary: the network's function is taken all the same
+        stages.conv(pointwise)
+        stages.act(self.act)
+        stages.add(x)
 
 
 @architecture("hybrid", count="num_block", parts="blocks", words=("tail",))
@@ -171,3 +191,16 @@ class LMBHybridNet(nn.Module):
 
     def _head(self, x: Tensor) -> Tensor:
         return self.act(self.conv_first((x - 0.5) * self.img_range))
+
+    def stages(self) -> Stages:
+        """The stages that :meth:`forward` computes.
+
+        Raises:
+            LMBError: If a part of it is no stage.
+        """
+        stages = Stages(self.conv_first.in_channels)
+        stages.range(-0.5, self.img_range)
+        stages.conv(self.conv_first, self.act)
+        stages.parts(self.body, nn.Sequential)
+        add_tail(stages, self.tail, self.img_range)
+        return stages

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from lmb_quant.errors import LMBError, unknown_name
 from lmb_quant.modules import packed_convs
 from lmb_quant.rewrite import RecipeLike
+from lmb_quant.stages import Stages
 
 from ._blocks import (
     apply_conv,
@@ -23,7 +24,7 @@ from ._blocks import (
     zero_,
 )
 from ._registry import architecture
-from ._tails import TAILS, reconstruct
+from ._tails import TAILS, add_tail, reconstruct
 
 
 class ResidualBlock(nn.Module):
@@ -47,6 +48,14 @@ class ResidualBlock(nn.Module):
         y = conv_act(self.conv1, x, self.act, overwrite=overwrite and own_skip)
         y = apply_conv(self.conv2, y, overwrite=True)
         return y if own_skip else x + y
+
+    def add_stages(self, stages: Stages) -> None:
+        """Writes down what :meth:`forward` does."""
+        x = stages.value
+        stages.conv(self.conv1, self.act)
+        stages.conv(self.conv2)
+        if not (has_skip(self.conv1) and has_skip(self.conv2)):
+            stages.add(x)
 
 
 class Body(nn.Sequential):
@@ -146,3 +155,16 @@ class LMBSRResNet(nn.Module):
 
     def _head(self, x: Tensor) -> Tensor:
         return self.act(self.conv_first((x - 0.5) * self.img_range))
+
+    def stages(self) -> Stages:
+        """The stages that :meth:`forward` computes.
+
+        Raises:
+            LMBError: If a part of it is no stage, as the classic tail.
+        """
+        stages = Stages(self.conv_first.in_channels)
+        stages.range(-0.5, self.img_range)
+        stages.conv(self.conv_first, self.act)
+        stages.parts(self.body, Body)
+        add_tail(stages, self.tail, self.img_range)
+        return stages

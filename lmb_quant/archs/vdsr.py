@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from lmb_quant.ops.resample import upscale_image
 from lmb_quant.rewrite import RecipeLike
+from lmb_quant.stages import Stages
 
 from ._blocks import apply_recipe, check_channels, check_count, check_range, check_upscale, conv_act, convs_of, zero_
 from ._registry import architecture
@@ -80,3 +81,20 @@ class LMBVDSR(nn.Module):
         for conv in self.body:
             feat = conv_act(conv, feat, self.act, overwrite=True)
         return base.add_(self.conv_last(feat), alpha=1 / self.img_range)
+
+    def stages(self) -> Stages:
+        """The stages that :meth:`forward` computes.
+
+        Raises:
+            LMBError: If a part of it is no stage.
+        """
+        stages = Stages(self.conv_first.in_channels)
+        stages.upscale(self.upscale, "bicubic")
+        base = stages.value
+        stages.range(-0.5, self.img_range)
+        stages.conv(self.conv_first, self.act)
+        for conv in self.body:
+            stages.conv(conv, self.act)
+        stages.conv(self.conv_last)
+        stages.add(base, 1 / self.img_range)
+        return stages

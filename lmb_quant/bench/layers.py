@@ -102,7 +102,7 @@ def make_input(channels: int, height: int, width: int) -> Tensor:
 def packed_forms(layer: BinaryConv2d, x: Tensor, threads: int) -> Iterator[tuple[str, Form]]:
     """Yields the packed forms, compared with the operator's definition, its values in float64."""
     packed = PackedBinaryConv2d.from_binary(layer)
-    a = packed._arguments()
+    a = packed.arguments()
     floats = [name for name in spec.TENSORS if name != "weight_packed"]
     doubles: Any = {name: t.double() for name in floats if (t := getattr(a, name)) is not None}
     expected = reference.binary_conv2d(x, a._replace(**doubles))

@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from lmb_quant.ops._library import find
 from lmb_quant.packing import for_inference
 from lmb_quant.serialize import load
+from lmb_quant.stages import forward
 
 from .child import in_child
 from .networks import empty_network, make_image
@@ -48,15 +49,20 @@ def _float_peak(path: Path, arch: str, arguments: dict[str, Any], size: tuple[in
 
 
 def _packed_peak(path: Path, size: tuple[int, int], threads: int) -> int:
-    return _peak(lambda: load(path), size, threads)
+    return _peak(lambda: load(path), size, threads, forward)
 
 
 @torch.inference_mode()
-def _peak(read: Callable[[], nn.Module], size: tuple[int, int], threads: int) -> int:
+def _peak(
+    read: Callable[[], nn.Module],
+    size: tuple[int, int],
+    threads: int,
+    run: Callable[[nn.Module, Tensor], Tensor] = lambda model, image: model(image),
+) -> int:
     torch.set_num_threads(threads)
-    read()(make_image(16, 16))  # loads all code
+    run(read(), make_image(16, 16))  # loads all code
     image = make_image(*size)
-    return peak_of_call(lambda: read()(image))
+    return peak_of_call(lambda: run(read(), image))
 
 
 def peak_of_call(call: Callable[[], object]) -> int:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 import tempfile
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from lmb_quant.errors import LMBError
 from lmb_quant.machine import Machine
 from lmb_quant.modules import packed_convs
 from lmb_quant.serialize import save
+from lmb_quant.stages import forward, why_not
 from lmb_quant.table import render
 
 from . import compiled, memory
@@ -29,7 +31,12 @@ from .networks import Networks, make_image, make_networks
 from .report import to_json
 
 PACKED, FLOAT, INT8, BF16, COMPILED = "packed", "float", "int8, PT2E", "bf16", ", compiled"
-_LEAST_SQNR = {PACKED: 30, FLOAT: 80}  # rounding may turn a bit at its threshold, and bits of later layers with it
+BY_LAYER = "packed, layer by layer"
+_LEAST_SQNR = {
+    PACKED: 30,
+    BY_LAYER: 30,
+    FLOAT: 80,
+}  # rounding may turn a bit at its threshold, and bits of later layers with it
 
 
 @dataclass(frozen=True)
@@ -138,8 +145,9 @@ def measure_speed(
 ) -> SpeedReport:
     """Times a network of SR factor 4 in all its forms, in turn, once their outputs have been compared.
 
-    Packed; float, which is the same network with ReLU in place of binary units; both under torch.compile too;
-    torchao's int8, static and compiled; bf16 where the CPU has instructions for it. All channels-last.
+    Packed, in one call of the engine and layer by layer; float, which is the same network with ReLU in place of binary
+    units; packed and float under torch.compile too; torchao's int8, static and compiled; bf16 where the CPU has
+    instructions for it. All channels-last.
 
     Args:
         arch: Short name of an architecture, for SR factor 4.
@@ -206,9 +214,13 @@ def _forms(
 ) -> Iterator[tuple[str, tuple[_Run, Tensor, Tensor]]]:
     """Yields each form: its name, what runs it, its input, and what its output must be."""
     of_binary, of_float = networks.binary(image), networks.floating(image)
-    for name, module, expected in ((PACKED, networks.packed, of_binary), (FLOAT, networks.floating, of_float)):
-        yield name, (module, image, expected)
-        if with_compiled:
+    yield PACKED, (functools.partial(forward, networks.packed), image, of_binary)
+    yield BY_LAYER, (networks.packed, image, of_binary)
+    if why_not(networks.packed):
+        notes.append(f"packed runs layer by layer, too: {why_not(networks.packed)}")
+    yield FLOAT, (networks.floating, image, of_float)
+    if with_compiled:
+        for name, module, expected in ((PACKED, networks.packed, of_binary), (FLOAT, networks.floating, of_float)):
             yield name + COMPILED, (compiled.compiled(module), image, expected)
     if has_bf16():
         bf16 = copy.deepcopy(networks.floating).bfloat16()

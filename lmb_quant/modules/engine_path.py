@@ -59,9 +59,13 @@ def _watched(conv: BinaryConv2d) -> bool:
         part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks
         for part in _inner(conv)
     )
+    return own or something_watches()
+
+
+def something_watches() -> bool:
+    """Whether hooks of all modules are set, or something compiles or records what runs."""
     return bool(
-        own
-        or torch_module._global_forward_hooks
+        torch_module._global_forward_hooks
         or torch_module._global_forward_pre_hooks
         or torch_module._global_backward_hooks
         or torch_module._global_backward_pre_hooks

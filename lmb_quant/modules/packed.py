@@ -208,7 +208,7 @@ class PackedBinaryConv2d(nn.Module):
     @property
     def threshold(self) -> Threshold:
         """The comparison that makes its bits."""
-        arguments = self._arguments()
+        arguments = self.arguments()
         return Threshold(arguments.threshold, arguments.window, arguments.shift, arguments.gain)
 
     @property
@@ -229,9 +229,10 @@ class PackedBinaryConv2d(nn.Module):
     @property
     def kernel(self) -> str:
         """The kernel that runs this layer where it is now, e.g. ``"avx2-lut"`` or ``"reference"``."""
-        return kernel_of(self._arguments(), self.config.in_channels)
+        return kernel_of(self.arguments(), self.config.in_channels)
 
-    def _arguments(self) -> LayerArguments:
+    def arguments(self) -> LayerArguments:
+        """What the packed operator takes of it."""
         c = self.config
         return LayerArguments(*(getattr(self, name) for name in _BUFFERS), *(getattr(c, name) for name in SCALARS))
 
@@ -263,8 +264,8 @@ class PackedBinaryConv2d(nn.Module):
                 "train the form that convert() was given."
             )
         if overwrite and self.config.keeps_shape and not torch.onnx.is_in_onnx_export():  # ONNX overwrites nothing
-            return binary_conv2d_(input, self._arguments())
-        return binary_conv2d(input, self._arguments())
+            return binary_conv2d_(input, self.arguments())
+        return binary_conv2d(input, self.arguments())
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         kept = {name: value for name, value in self._buffers.items() if value is not None}

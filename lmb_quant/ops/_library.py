@@ -44,6 +44,18 @@ class Library:
         c.lmbq_layer_run_bits.argtypes = [*[_Pointer] * 6, *[_Long] * 3, ctypes.c_int]
         c.lmbq_layer_has_gradients.argtypes = [_Pointer]
         c.lmbq_layer_backward.argtypes = [_Pointer, _Pointer, *[_Long] * 3, ctypes.c_int]
+        c.lmbq_network_create.argtypes = [_Pointer, ctypes.c_int, ctypes.c_int, ctypes.c_int, _Pointer]
+        c.lmbq_network_close.argtypes = [_Pointer]
+        c.lmbq_network_close.restype = None
+        c.lmbq_network_query.argtypes = [_Pointer, _Pointer]
+        c.lmbq_network_run.argtypes = [
+            *(_Pointer, _Pointer, ctypes.c_int, _Pointer, ctypes.c_int, _Long, _Long, _Long),
+            *(ctypes.c_int, _Pointer),
+        ]
+        c.lmbq_network_run_bytes.argtypes = [
+            *(_Pointer, _Pointer, _Long, _Pointer, _Long, _Long, _Long),
+            *(ctypes.c_int, _Pointer),
+        ]
         c.lmbq_pack_signs.argtypes = [_Pointer, *[_Long] * 6, _Pointer]
 
     def check(self, status: int, where: str) -> None:

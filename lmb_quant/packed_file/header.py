@@ -15,7 +15,7 @@ from torch import Tensor
 from lmb_quant.errors import LMBError
 from lmb_quant.strict_data import validate
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """The version that is written; all from 1 on are read."""
 KEY = "lmb_quant"
 _STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -47,6 +47,7 @@ class Header(BaseModel):
     recipe: dict[str, Any] | None = None
     layers: dict[str, dict[str, Any]]
     encoded: dict[str, Encoded] = {}
+    stages: list[dict[str, Any]] | None = None
     sha256: str = ""
 
 

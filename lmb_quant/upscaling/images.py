@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -31,15 +32,22 @@ _KEPT = ("icc_profile", "exif", "xmp", "dpi")
 class Picture:
     """An image as the network sees it.
 
-    ``values`` is ``(N, C, H, W)``: [0, 1] in float32, or the tensor that was given. ``layout`` as in
+    ``size`` is ``(N, C, H, W)``, ``pixels`` an image's ``(H, W, C)``, None for a tensor. ``layout`` as in
     :func:`lmb_quant.upscaling.colour.upscale_as`. ``peak`` is an integer image's largest value, None for a tensor.
     ``restore`` makes the caller's kind of ``(N, C, H', W')``, whose dtype is ``dtype``.
     """
 
-    values: Tensor
+    size: tuple[int, ...]
+    pixels: NDArray[Any] | None
+    make_values: Callable[[], Tensor]
     layout: str
     peak: int | None
     restore: Callable[[Tensor], Any]
+
+    @functools.cached_property
+    def values(self) -> Tensor:
+        """``(N, C, H, W)``: [0, 1] in float32, or the tensor that was given."""
+        return self.make_values()
 
     @property
     def dtype(self) -> torch.dtype:
@@ -118,9 +126,20 @@ def _of_pil(image: Image.Image) -> Picture:
 def _of_pixels(pixels: NDArray[Any], layout: str, peak: int, restore: Callable[[NDArray[Any]], Any]) -> Picture:
     if layout in ("RGB", "RGBA") and _is_gray(pixels):
         return _of_gray(pixels, layout, peak, restore)
-    values = torch.from_numpy(pixels.astype(np.float32)).div_(peak).permute(2, 0, 1)[None]
-    values = with_visible_colours(values) if layout in ("LA", "RGBA") else values
-    return Picture(values, layout, peak, lambda new: restore(new[0].permute(1, 2, 0).contiguous().numpy()))
+
+    def values() -> Tensor:
+        found = torch.from_numpy(pixels.astype(np.float32)).div_(peak).permute(2, 0, 1)[None]
+        return with_visible_colours(found) if layout in ("LA", "RGBA") else found
+
+    height, width, channels = pixels.shape
+    return Picture(
+        (1, channels, height, width),
+        pixels,
+        values,
+        layout,
+        peak,
+        lambda new: restore(new[0].permute(1, 2, 0).contiguous().numpy()),
+    )
 
 
 def _is_gray(pixels: NDArray[Any]) -> bool:
@@ -154,4 +173,6 @@ def _of_tensor(image: Tensor, channels: int) -> Picture:
     values = image.detach() if image.ndim == 4 else image.detach()[None]
     layout = "" if count == channels else LAYOUTS[count]
     values = with_visible_colours(values) if layout in ("LA", "RGBA") else values
-    return Picture(values, layout, None, lambda new: new if image.ndim == 4 else new[0])
+    return Picture(
+        tuple(values.shape), None, lambda: values, layout, None, lambda new: new if image.ndim == 4 else new[0]
+    )

@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lmb_quant.errors import LMBError
 from lmb_quant.modules import binary_convs
+from lmb_quant.stages import network_for, network_of
 from lmb_quant.structure import copy_model
 from lmb_quant.wrappers import unwrapped
 
@@ -103,8 +104,13 @@ def run(model: nn.Module, x: Tensor) -> Tensor:
     """
     like = next((t for t in chain(model.parameters(), model.buffers()) if t.is_floating_point()), x)
     size = f"{x.shape[-2]} x {x.shape[-1]}"
+    network = network_for(model, x)
+    finite = None
     try:
-        y = model(x.to(like.device, like.dtype).contiguous(memory_format=torch.channels_last))
+        if network is not None:
+            y, finite = network.run(x)
+        else:
+            y = model(x.to(like.device, like.dtype).contiguous(memory_format=torch.channels_last))
     except (RuntimeError, LMBError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
@@ -113,17 +119,38 @@ def run(model: nn.Module, x: Tensor) -> Tensor:
     if not isinstance(y, Tensor) or y.ndim != 4:
         found = f"shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
         raise LMBError(f"model: its result is {found}. Allowed: a tensor (N, C, H, W).")
-    if not all(math.isfinite(end) for end in y.detach().aminmax()):  # one pass; NaN comes through
-        raise LMBError(f"model: its result for an image of {size} has NaN or infinities. Check its weights.")
+    if finite is None:
+        finite = all(math.isfinite(end) for end in y.detach().aminmax())  # one pass; NaN comes through
+    check_finite(finite, size)
     return y.to(x.device, x.dtype)
 
 
+def check_finite(finite: bool, size: str) -> None:
+    """Refuses a result that is not.
+
+    Raises:
+        LMBError: If it is not finite.
+    """
+    if not finite:
+        raise LMBError(f"model: its result for an image of {size} has NaN or infinities. Check its weights.")
+
+
 def find_traits(model: nn.Module) -> Traits:
-    """Runs a network, which is :func:`evaluated`, on a small random image.
+    """Runs a network, which is :func:`evaluated`, on a small random image, unless its stages say all.
 
     Raises:
         LMBError: If it runs on none that was tried, or does not upscale by a whole factor.
     """
+    network = network_of(model)
+    if network is not None and network.channels == network.out_channels:  # its stages say all
+        return Traits(
+            channels=network.channels,
+            upscale=network.upscale,
+            reach=network.reach + 1,
+            sees_all=network.sees_all,
+            alignment=1,
+            bytes_per_pixel=network.bytes_per_pixel,
+        )
     problem: LMBError | None = None
     for channels, side in ((channels, side) for channels in _CHANNELS for side in _SIDES):
         recorder = _Recorder(side)

@@ -7,14 +7,17 @@ import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lmb_quant.errors import LMBError
+from lmb_quant.ops.network import EngineNetwork
+from lmb_quant.stages import network_of
 
 from .colour import BICUBIC_REACH, upscale_as
 from .images import Picture, picture_of
-from .network import evaluated, find_traits, is_local, run, running
+from .network import check_finite, evaluated, find_traits, is_local, run, running
 from .tiles import Tile, automatic_side, cut
 
 ImageKind = TypeVar("ImageKind")
@@ -61,7 +64,7 @@ def upscale(
         >>> upscale(nn.Upsample(scale_factor=2), torch.rand(3, 5, 4)).shape
         torch.Size([3, 10, 8])
     """
-    return Upscaler(model, tile=tile, overlap=overlap, threads=threads)(image, progress)
+    return _Once(model, tile=tile, overlap=overlap, threads=threads)(image, progress)
 
 
 class Upscaler:
@@ -86,7 +89,7 @@ class Upscaler:
     ) -> None:
         if not isinstance(model, nn.Module):
             raise TypeError(f"model: {model!r} is not allowed. Allowed: a torch.nn.Module.")
-        self.model = evaluated(model)
+        self.model = self._examined(model)
         self.tile = _whole("tile", tile, 1)
         self.overlap = _whole("overlap", overlap, 0)
         self.threads = _whole("threads", threads, 1)
@@ -102,16 +105,23 @@ class Upscaler:
     def __call__(self, image: ImageKind, progress: Progress | None = None) -> ImageKind:
         """Upscales one image; arguments, result and errors as in :func:`upscale`."""
         picture = picture_of(image, self.traits.channels)
-        count, _, height, width = picture.values.shape
+        count, _, height, width = picture.size
         overlap = max(self.traits.reach, BICUBIC_REACH) if self.overlap is None else self.overlap
         side = automatic_side(self.traits, overlap, count) if self.tile is None else self.tile
         with running(self.threads):
             tiles = list(cut(height, width, side, overlap, self.traits.alignment))
             if len(tiles) > 1:
                 self._check()
-            values = self._run(picture, tiles, progress)
+            network = self._network_of_bytes(picture)
+            if network is None:
+                values = self._run(picture, tiles, progress)
+            else:
+                values = self._run_bytes(network, picture, tiles, progress)
         result: ImageKind = picture.restore(values.clone() if picture.peak is None else values)
         return result
+
+    def _examined(self, model: nn.Module) -> nn.Module:
+        return evaluated(model)
 
     def _check(self) -> None:
         """Warns once where tiles cannot give the result of the whole image."""
@@ -125,7 +135,7 @@ class Upscaler:
 
     def _run(self, picture: Picture, tiles: list[Tile], progress: Progress | None) -> Tensor:
         factor, values = self.upscale, picture.values
-        count, channels, height, width = values.shape
+        count, channels, height, width = picture.size
         result = torch.empty(
             (count, channels, factor * height, factor * width),
             dtype=picture.dtype,
@@ -145,6 +155,39 @@ class Upscaler:
 
     def _network(self, x: Tensor) -> Tensor:
         return run(self.model, x)
+
+    def _network_of_bytes(self, picture: Picture) -> EngineNetwork | None:
+        """The network where it makes the result's bytes of the image's: nothing is between them."""
+        plain = picture.peak == 255 and picture.layout in ("L", "RGB") and picture.size[1] == self.traits.channels
+        return network_of(self.model) if plain else None
+
+    def _run_bytes(
+        self, network: EngineNetwork, picture: Picture, tiles: list[Tile], progress: Progress | None
+    ) -> Tensor:
+        factor, (_, channels, height, width) = self.upscale, picture.size
+        pixels = np.ascontiguousarray(picture.pixels)
+        result = np.empty((factor * height, factor * width, channels), np.uint8)
+        for done, tile in enumerate(tiles, start=1):
+            top, bottom, left, right = (factor * edge for edge in tile.inner)
+            y0, y1, x0, x1 = tile.outer
+            part = pixels[y0:y1, x0:x1]
+            whole = len(tiles) == 1
+            large = result if whole else np.empty((factor * (y1 - y0), factor * (x1 - x0), channels), np.uint8)
+            check_finite(network.run_bytes(part, large), f"{y1 - y0} x {x1 - x0}")
+            if not whole:
+                y0, x0 = factor * y0, factor * x0
+                result[top:bottom, left:right] = large[top - y0 : bottom - y0, left - x0 : right - x0]
+            if progress is not None:
+                progress(done, len(tiles))
+        return torch.from_numpy(result).permute(2, 0, 1)[None]
+
+
+class _Once(Upscaler):
+    """For one call: a network of stages needs no copy, for the engine holds what it runs."""
+
+    def _examined(self, model: nn.Module) -> nn.Module:
+        with running():
+            return model if isinstance(model, nn.Module) and network_of(model) is not None else evaluated(model)
 
 
 def _whole(name: str, value: Any, low: int) -> int | None:

@@ -41,7 +41,7 @@ def test_kernels(tmp_path):
 def test_speed(tmp_path):
     found, shown = figures(tmp_path / "a.json", "speed", "--smoke")
     assert {(form["name"], form["threads"]) for form in found["forms"]} >= {
-        (name, threads) for name in ("packed", "float") for threads in (1, 2)
+        (name, threads) for name in ("packed", "packed, layer by layer", "float") for threads in (1, 2)
     }
     assert found["binary_layers"]["packed"] < found["binary_layers"]["floating"]
     assert found["arguments"] == {"num_feat": 8, "num_block": 1, "upscale": 4}

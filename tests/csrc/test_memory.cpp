@@ -7,7 +7,7 @@
 #include <cstring>
 #include <new>
 
-#include "support/check.hpp"
+#include "support/network.hpp"
 
 using namespace lmbq_test;
 
@@ -63,6 +63,41 @@ void failing_allocations() {
         expect(done && n > 3, "every allocation was made to fail");
         check(c, d);
     }
+}
+
+// The same of a network.
+void failing_allocations_of_a_network() {
+    Network net(3);
+    net.conv(8, 3, LMBQ_ACT_RELU, false);
+    Case c;
+    c.set_channels(8, 8);
+    c.threshold = LMBQ_THRESHOLD_GLOBAL;
+    net.binary(c);
+    net.conv(12, 1, LMBQ_ACT_NONE, false);
+    net.shuffle(2);
+    net.add_upscaled(2, LMBQ_BICUBIC, 1.0f);
+    const Image image = random_image(40, 33, 3);
+    const std::vector<float> want = net.run(image, LMBQ_ISA_PORTABLE).v;
+    bool done = false;
+    long n = 0;
+    for (; !done && n < 200; n++) {
+        lmbq_workspace_trim();
+        lmbq_network* network = nullptr;
+        std::vector<float> out(want.size());
+        allowed = n;
+        lmbq_status status =
+            lmbq_network_create(net.stages.data(), (int)net.stages.size(), 3, LMBQ_ISA_PORTABLE, &network);
+        if (status == LMBQ_OK)
+            status = lmbq_network_run(network, image.v.data(), LMBQ_INTERLEAVED, out.data(), LMBQ_INTERLEAVED, 1, 40, 33, 3,
+                                      nullptr);
+        done = allowed > 0;
+        allowed = -1;
+        const bool as_it_should = status == LMBQ_OK ? different(out.data(), want) == 0
+                                                    : status == LMBQ_NO_MEMORY && *lmbq_last_error();
+        expect(as_it_should, "allocation " + std::to_string(n) + " of a network fails");
+        lmbq_network_close(&network);
+    }
+    expect(done && n > 10, "every allocation of a network was made to fail");
 }
 
 size_t held_after(const Case& c, int calls) {
@@ -135,6 +170,7 @@ void large_tensor() {
 
 int main() {
     failing_allocations();
+    failing_allocations_of_a_network();
     workspaces();
     large_tensor();
     return report("memory");

@@ -9,13 +9,15 @@ from torch import nn
 
 import lmb_quant as lmb
 from lmb_quant import cli
-from lmb_quant.archs import LMBVDSR, LMBSRResNet
+from lmb_quant.archs import LMBVDSR, LMBHybridNet, LMBSRResNet
 
 
 def make_network(kind="srresnet", **options):
     """A training form with random weights everywhere: the last convolution is made of zeros."""
-    sizes = {"num_block": 2} if kind == "srresnet" else {"num_conv": 3}
-    net = {"srresnet": LMBSRResNet, "vdsr": LMBVDSR}[kind](**{"num_feat": 8, "upscale": 2, **sizes, **options})
+    sizes = {"num_conv": 3} if kind == "vdsr" else {"num_block": 2}
+    net = {"srresnet": LMBSRResNet, "vdsr": LMBVDSR, "hybrid": LMBHybridNet}[kind](
+        **{"num_feat": 8, "upscale": 2, **sizes, **options}
+    )
     last = [module for module in net.modules() if isinstance(module, nn.Conv2d)][-1]
     nn.init.normal_(last.weight, std=0.1)
     return net

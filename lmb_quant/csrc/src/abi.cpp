@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The C boundary: exceptions become status codes and a message.
-#include <exception>
-#include <memory>
-#include <new>
+// The C boundary of layers.
 #include <string>
 
 #include "backward.hpp"
+#include "boundary.hpp"
 #include "error.hpp"
 #include "run.hpp"
 #include "upscale.hpp"
@@ -15,9 +13,12 @@ struct lmbq_layer {
     lmbq::Layer impl;
 };
 
+namespace lmbq {
 namespace {
 
 thread_local char message[512];
+
+}  // namespace
 
 lmbq_status fail(lmbq_status status, const char* what) noexcept {
     size_t i = 0;
@@ -26,28 +27,14 @@ lmbq_status fail(lmbq_status status, const char* what) noexcept {
     return status;
 }
 
-template <class F>
-lmbq_status guarded(F f) noexcept {
-    try {
-        f();
-        return LMBQ_OK;
-    } catch (const lmbq::Error& e) {
-        return fail(e.status, e.what());
-    } catch (const std::bad_alloc&) {
-        return fail(LMBQ_NO_MEMORY, "out of memory");
-    } catch (const std::exception& e) {
-        return fail(LMBQ_INTERNAL, e.what());
-    } catch (...) {
-        return fail(LMBQ_INTERNAL, "unknown failure");
-    }
-}
+}  // namespace lmbq
 
-}  // namespace
+using lmbq::guarded;
 
 extern "C" {
 
 int lmbq_abi_version(void) { return LMBQ_ABI_VERSION; }
-const char* lmbq_last_error(void) { return message; }
+const char* lmbq_last_error(void) { return lmbq::message; }
 const char* lmbq_isa_name(int isa) { return lmbq::isa_name(isa); }
 int lmbq_isa_available(int isa) { return lmbq::find_isa(isa) != nullptr; }
 

@@ -37,10 +37,10 @@ LMBQ_INLINE V exp_limited(V u) {
 template <class V, int ACT>
 struct Params {
     V scale, bias, slope, gamma, zeta;
-    Params(const ConvPlan& p, int o)
-        : scale(V::load(p.channels.scale + o)), bias(V::load(p.channels.bias + o)),
-          slope(V::load(p.channels.slope + o)), gamma(V::load(p.channels.gamma + o)),
-          zeta(V::load(p.channels.zeta + o)) {}
+    Params(const ConvPlan& p, int o) : Params(p.channels, o) {}
+    Params(const OutputChannels& c, int o)
+        : scale(V::load(c.scale + o)), bias(V::load(c.bias + o)), slope(V::load(c.slope + o)),
+          gamma(V::load(c.gamma + o)), zeta(V::load(c.zeta + o)) {}
 
     V activate(V v) const {
         if (ACT == LMBQ_ACT_RELU) return select_gt(V::zero(), v, V::zero(), v);

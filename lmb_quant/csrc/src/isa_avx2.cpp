@@ -42,6 +42,7 @@ struct F8 {
 LMBQ_INLINE F8 add(F8 a, F8 b) { return {_mm256_add_ps(a.v, b.v)}; }
 LMBQ_INLINE F8 sub(F8 a, F8 b) { return {_mm256_sub_ps(a.v, b.v)}; }
 LMBQ_INLINE F8 mul(F8 a, F8 b) { return {_mm256_mul_ps(a.v, b.v)}; }
+LMBQ_INLINE F8 multiply_add(F8 a, F8 b, F8 c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
 LMBQ_INLINE F8 div(F8 a, F8 b) { return {_mm256_div_ps(a.v, b.v)}; }
 LMBQ_INLINE F8 abs(F8 a) { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.v)}; }
 LMBQ_INLINE unsigned ge(F8 a, F8 b) { return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a.v, b.v, _CMP_GE_OQ)); }
@@ -97,14 +98,17 @@ LMBQ_INLINE void expand16(const uint8_t* a, const uint8_t* b, uint16_t* o) {
 #include "quad_sse.inl"
 #include "gradients.inl"
 #include "lut_conv.inl"
+#include "real.inl"
+#include "upscale_row.inl"
 
 const ConvKernel kLut = {"avx2-lut",           lut_supports,        lut_unit,       lut_segments, lut_weight_bytes<B32>,
                          lut_pack_weights<B32>, lut_act_row_bytes, lut_expand_row, dispatch_row<LutRow<B32, F8>>};
 
 const GradientKernels kGradients = gradient_kernels<F8>();
+const RealKernels kReal = real_kernels<F8, 6, 2>();
 
 }  // namespace
 
-const Isa isa_avx2 = {"avx2", binarize_row<F8>, factor_row<F8>, &kLut, &kGradients};
+const Isa isa_avx2 = {"avx2", binarize_row<F8>, factor_row<F8>, &kLut, &kGradients, &kReal};
 
 }  // namespace lmbq

@@ -53,6 +53,7 @@ struct F16 {
 LMBQ_INLINE F16 add(F16 a, F16 b) { return {_mm512_add_ps(a.v, b.v)}; }
 LMBQ_INLINE F16 sub(F16 a, F16 b) { return {_mm512_sub_ps(a.v, b.v)}; }
 LMBQ_INLINE F16 mul(F16 a, F16 b) { return {_mm512_mul_ps(a.v, b.v)}; }
+LMBQ_INLINE F16 multiply_add(F16 a, F16 b, F16 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 LMBQ_INLINE F16 div(F16 a, F16 b) { return {_mm512_div_ps(a.v, b.v)}; }
 LMBQ_INLINE F16 abs(F16 a) { return {_mm512_abs_ps(a.v)}; }
 LMBQ_INLINE unsigned ge(F16 a, F16 b) { return (unsigned)_mm512_cmp_ps_mask(a.v, b.v, _CMP_GE_OQ); }
@@ -70,6 +71,8 @@ LMBQ_INLINE F16 exp2_of_low_bits(F16 t) {
 #include "factor.inl"
 #include "quad_sse.inl"
 #include "gradients.inl"
+#include "real.inl"
+#include "upscale_row.inl"
 
 // acc += popcount(word ^ w), the compiler's own allocation of this triple spills (4.1 against 2.0 ms measured)
 LMBQ_INLINE void accumulate(__m512i& acc, __m512i word, __m512i w) {
@@ -206,9 +209,10 @@ struct Row {
 const ConvKernel kPopcount = {"avx512-vpopcntdq", supports,      unit,       build_segments, weight_bytes,
                               pack_weights,       act_row_bytes, expand_row, dispatch_row<Row>};
 const GradientKernels kGradients = gradient_kernels<F16>();
+const RealKernels kReal = real_kernels<F16, 6, 4>();
 
 }  // namespace
 
-const Isa isa_avx512 = {"avx512", binarize_row<F16>, factor_row<F16>, &kPopcount, &kGradients};
+const Isa isa_avx512 = {"avx512", binarize_row<F16>, factor_row<F16>, &kPopcount, &kGradients, &kReal};
 
 }  // namespace lmbq

@@ -35,6 +35,7 @@ struct F4 {
 LMBQ_INLINE F4 add(F4 a, F4 b) { return {vaddq_f32(a.v, b.v)}; }
 LMBQ_INLINE F4 sub(F4 a, F4 b) { return {vsubq_f32(a.v, b.v)}; }
 LMBQ_INLINE F4 mul(F4 a, F4 b) { return {vmulq_f32(a.v, b.v)}; }
+LMBQ_INLINE F4 multiply_add(F4 a, F4 b, F4 c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
 LMBQ_INLINE F4 div(F4 a, F4 b) { return {vdivq_f32(a.v, b.v)}; }
 LMBQ_INLINE F4 abs(F4 a) { return {vabsq_f32(a.v)}; }
 LMBQ_INLINE F4 select_gt(F4 a, F4 b, F4 yes, F4 no) { return {vbslq_f32(vcgtq_f32(a.v, b.v), yes.v, no.v)}; }
@@ -115,13 +116,16 @@ LMBQ_INLINE void expand16(const uint8_t* a, const uint8_t* b, uint16_t* o) {
 #include "factor.inl"
 #include "gradients.inl"
 #include "lut_conv.inl"
+#include "real.inl"
+#include "upscale_row.inl"
 
 const ConvKernel kLut = {"neon-lut",           lut_supports,        lut_unit,       lut_segments, lut_weight_bytes<B16>,
                          lut_pack_weights<B16>, lut_act_row_bytes, lut_expand_row, dispatch_row<LutRow<B16, F4>>};
 const GradientKernels kGradients = gradient_kernels<F4>();
+const RealKernels kReal = real_kernels<F4, 6, 4>();
 
 }  // namespace
 
-const Isa isa_neon = {"neon", binarize_row<F8>, factor_row<F8>, &kLut, &kGradients};
+const Isa isa_neon = {"neon", binarize_row<F8>, factor_row<F8>, &kLut, &kGradients, &kReal};
 
 }  // namespace lmbq

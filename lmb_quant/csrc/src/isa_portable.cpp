@@ -65,6 +65,7 @@ struct F8 {
 inline F8 add(const F8& a, const F8& b) { LMBQ_EACH(a.v[i] + b.v[i]); }
 inline F8 sub(const F8& a, const F8& b) { LMBQ_EACH(a.v[i] - b.v[i]); }
 inline F8 mul(const F8& a, const F8& b) { LMBQ_EACH(a.v[i] * b.v[i]); }
+inline F8 multiply_add(const F8& a, const F8& b, const F8& c) { LMBQ_EACH(a.v[i] * b.v[i] + c.v[i]); }
 inline F8 exp2_of_low_bits(const F8& t) { LMBQ_EACH(exp2_of_low_bits(t.v[i])); }
 inline F8 div(const F8& a, const F8& b) { LMBQ_EACH(a.v[i] / b.v[i]); }
 inline F8 select_gt(const F8& a, const F8& b, const F8& yes, const F8& no) { LMBQ_EACH(a.v[i] > b.v[i] ? yes.v[i] : no.v[i]); }
@@ -82,9 +83,11 @@ struct Quad {
         memcpy(q.v, p, sizeof q.v);
         return q;
     }
+    static Quad set1(float x) { return {{x, x, x, x}}; }
     void store(float* p) const { memcpy(p, v, sizeof v); }
 };
 inline Quad add(const Quad& a, const Quad& b) { return {{a.v[0] + b.v[0], a.v[1] + b.v[1], a.v[2] + b.v[2], a.v[3] + b.v[3]}}; }
+inline Quad mul(const Quad& a, const Quad& b) { return {{a.v[0] * b.v[0], a.v[1] * b.v[1], a.v[2] * b.v[2], a.v[3] * b.v[3]}}; }
 inline void transpose(Quad (&q)[4]) {
     for (int i = 0; i < 4; i++)
         for (int j = i + 1; j < 4; j++) {
@@ -98,6 +101,8 @@ inline void transpose(Quad (&q)[4]) {
 #include "epilogue.inl"
 #include "factor.inl"
 #include "gradients.inl"
+#include "real.inl"
+#include "upscale_row.inl"
 
 int popcount(uint64_t v) {
     v -= v >> 1 & 0x5555555555555555u;
@@ -181,6 +186,7 @@ struct Row {
 const ConvKernel portable_conv = {"portable-popcount", supports,      unit,       build_segments, weight_bytes,
                                   pack_weights,        act_row_bytes, expand_row, dispatch_row<Row>};
 static const GradientKernels kGradients = gradient_kernels<F8>();
-const Isa isa_portable = {"portable", binarize_row<F8>, factor_row<F8>, &portable_conv, &kGradients};
+static const RealKernels kReal = real_kernels<F8, 4, 1>();
+const Isa isa_portable = {"portable", binarize_row<F8>, factor_row<F8>, &portable_conv, &kGradients, &kReal};
 
 }  // namespace lmbq

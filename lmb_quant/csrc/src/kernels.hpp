@@ -188,12 +188,66 @@ struct GradientKernels {
     void (*weight_tile)(const WeightGradTile&);
 };
 
+// A real convolution of stride 1 that keeps height and width, dense or depthwise, in run-time layout.
+struct RealPlan {
+    int in_channels, out_channels, out_pad, kernel, groups;  // groups: of dense ones
+    bool depthwise;
+    int act;  // of LMBQ_ACTS
+    bool skip;  // whether the input is added after it
+    OutputChannels channels;
+    const float* weights;
+};
+
+struct RealRow {
+    const float* const* rows;  // `kernel` rows of the input, each from its padded column 0
+    int width;
+    const float* skip;  // or null
+    float* out;  // none of the above
+};
+
+// An activation function alone, of `width` pixels. out may be x.
+struct ActRow {
+    int act, width, channels;
+    OutputChannels parameters;
+    const float* x;
+    float* out;
+};
+
+constexpr int kMaxTaps = 5;
+
+// One LR row of an upscaled image, plus alpha times the pixel shuffle of detail.
+struct UpscaleRow {
+    int width, channels, upscale;
+    int taps;  // 3 bilinear, 5 bicubic
+    const float (*weights)[kMaxTaps];  // of each of the `upscale` places between two pixels
+    const float* const* planes;  // [channel][tap]: rows of the image; taps / 2 pixels more on either side
+    const float* detail;  // (width, channels * upscale^2) or null
+    float alpha;
+    float* column;  // scratch: width + taps - 1, or bicubic taps * upscale * width
+    float* const* out;  // [channel][upscale]: rows of upscale * width
+};
+
+struct RealKernels {
+    size_t (*weight_floats)(const RealPlan&);
+    void (*pack_weights)(const RealPlan&, const float* oihw, float* out);
+    void (*row)(const RealPlan&, const RealRow&);
+    void (*act_row)(const ActRow&);
+    void (*add_row)(const float* a, const float* x, float alpha, float* out, size_t n);  // a + alpha x; out may be either
+    void (*affine_row)(const float* x, float offset, float gain, float* out, size_t n);  // (x + offset) gain
+    void (*upscale_row)(const UpscaleRow&);
+    int (*finite_row)(const float* x, size_t n);
+    // [0, 1] to bytes, ties to even; cut to the range
+    void (*bytes_row)(const float* x, uint8_t* out, size_t n);
+    void (*interleave_bytes)(const uint8_t* planes, size_t plane, int channels, int width, uint8_t* out);
+};
+
 struct Isa {
     const char* name;
     void (*binarize_row)(const BinarizeRow&);
     void (*factor_row)(const FactorRow&);
     const ConvKernel* conv;
     const GradientKernels* gradients;
+    const RealKernels* real;
 };
 
 extern const Isa isa_portable;

@@ -12,8 +12,6 @@ namespace {
 
 constexpr int kMaxChannels = 1 << 16, kMaxKernel = 31, kMaxStep = 1 << 10, kMaxPad = 1 << 14, kMaxWindow = 255;
 
-int kernel_act(int act) { return act == LMBQ_ACT_LEAKY ? LMBQ_ACT_PRELU : act; }
-
 int needs_of(int act) {
     switch (kernel_act(act)) {
 #define LMBQ_CASE(NAME, NEEDS) \
@@ -48,12 +46,7 @@ void check(const lmbq_layer_desc& d) {
         for (uint64_t i = per - 1; i < d.weight_bytes; i += per)
             require(d.weight[i] >> tail == 0, "weight: the tail bits of a tap must be 0");
     require(in(d.act_on, LMBQ_ACT_ON_BRANCH, LMBQ_ACT_ON_SUM), "act_on is unknown");
-    const int needs = needs_of(d.act);
-    const bool one = d.slope_count == 1, each = d.slope_count == d.out_channels;
-    if (needs & ACT_NEEDS_SLOPE)
-        require(d.slope && (d.act == LMBQ_ACT_LEAKY ? one : d.act == LMBQ_ACT_PRELU ? one || each : each),
-                "leaky needs one slope, prelu 1 or out_channels, rprelu out_channels");
-    if (needs & ACT_NEEDS_SHIFTS) require(d.gamma && d.zeta, "rprelu needs gamma and zeta");
+    check_act(d.act, d.slope, d.slope_count, d.gamma, d.zeta, d.out_channels);
     if (d.pixel_factor)
         require(d.stride_h == 1 && d.stride_w == 1 && d.pad_top + d.pad_bottom == (d.kernel_h - 1) * d.dilation_h &&
                     d.pad_left + d.pad_right == (d.kernel_w - 1) * d.dilation_w,
@@ -66,6 +59,27 @@ void spread(const float* given, bool one, size_t outputs, float* to) {
 }
 
 }  // namespace
+
+int kernel_act(int act) { return act == LMBQ_ACT_LEAKY ? LMBQ_ACT_PRELU : act; }
+
+void check_act(int act, const float* slope, int slope_count, const float* gamma, const float* zeta, int outputs) {
+    const int needs = needs_of(act);
+    const bool one = slope_count == 1, each = slope_count == outputs;
+    if (needs & ACT_NEEDS_SLOPE)
+        require(slope && (act == LMBQ_ACT_LEAKY ? one : act == LMBQ_ACT_PRELU ? one || each : each),
+                "leaky needs one slope, prelu 1 or out_channels, rprelu out_channels");
+    if (needs & ACT_NEEDS_SHIFTS) require(gamma && zeta, "rprelu needs gamma and zeta");
+}
+
+void fill_act(const OutputChannels& to, int act, const float* slope, int slope_count, const float* gamma,
+              const float* zeta, int outputs) {
+    const int needs = needs_of(act);
+    if (needs & ACT_NEEDS_SLOPE) spread(slope, slope_count == 1, (size_t)outputs, to.slope);
+    if (needs & ACT_NEEDS_SHIFTS) {
+        spread(gamma, false, (size_t)outputs, to.gamma);
+        spread(zeta, false, (size_t)outputs, to.zeta);
+    }
+}
 
 void Thresholding::set(const float* thresholds, const float* gains, int channels) {
     const bool mean = kind == TH_LOCAL || kind == TH_GLOBAL;
@@ -132,11 +146,7 @@ Layer::Layer(const lmbq_layer_desc& d) {
     const OutputChannels& to = plan.channels;
     spread(d.scale, false, O, to.scale);
     spread(d.bias ? d.bias : &kNothing, !d.bias, O, to.bias);
-    if (needs_of(d.act) & ACT_NEEDS_SLOPE) spread(d.slope, d.slope_count == 1, O, to.slope);
-    if (needs_of(d.act) & ACT_NEEDS_SHIFTS) {
-        spread(d.gamma, false, O, to.gamma);
-        spread(d.zeta, false, O, to.zeta);
-    }
+    fill_act(to, d.act, d.slope, d.slope_count, d.gamma, d.zeta, d.out_channels);
     const size_t per = (size_t)(d.in_channels / d.groups + 7) / 8;
     for (size_t o = 0; o < O; o++)
         for (size_t t = 0; t < taps; t++)

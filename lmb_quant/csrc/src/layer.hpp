@@ -9,6 +9,13 @@
 
 namespace lmbq {
 
+// An activation function as the C interface gives it: its number for the kernels, its checks, and its parameters, as many
+// as there are outputs.
+int kernel_act(int act);
+void check_act(int act, const float* slope, int slope_count, const float* gamma, const float* zeta, int outputs);
+void fill_act(const OutputChannels& to, int act, const float* slope, int slope_count, const float* gamma,
+              const float* zeta, int outputs);
+
 struct Thresholding {
     int kind = TH_NONE, window = 1;
     std::vector<float> t;  // CHANNEL: t; LOCAL, GLOBAL: shift or empty

@@ -2,16 +2,9 @@
 #pragma once
 #include <cstdint>
 
-#include "layer.hpp"
+#include "layer_sweep.hpp"
 
 namespace lmbq {
-
-// Bits of a layer's input as the binarisation leaves them, (n, h, w, ceil(in_channels / 64) * 8 bytes): kept, or taken
-// instead of binarising x, which is then read for the factor only.
-struct KeptBits {
-    const uint8_t* given = nullptr;
-    uint8_t* kept = nullptr;
-};
 
 void run_layer(const Layer& layer, const float* x, const float* skip, float* out, int64_t n, int64_t h, int64_t w,
                int threads, KeptBits bits = {});

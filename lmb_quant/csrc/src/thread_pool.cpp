@@ -12,7 +12,6 @@
 #include <thread>
 
 namespace lmbq {
-namespace {
 
 void relax() {
 #if defined(__x86_64__)
@@ -21,6 +20,8 @@ void relax() {
     asm volatile("yield");
 #endif
 }
+
+namespace {
 
 // Up to a millisecond of spinning, as long as the host needs from one layer to the next, spares them the wake-ups.
 constexpr int kSpin = 20000;

@@ -5,6 +5,8 @@ namespace lmbq {
 
 constexpr int kMaxThreads = 256;
 
+void relax();  // a moment of waiting that leaves the core to its other thread
+
 // Runs fn(ctx, i) for i in [0, tasks) on at most `threads` threads (kMaxThreads in any case), the caller one of them.
 // fn must not throw.
 // While another call holds the workers, everything runs in the caller.

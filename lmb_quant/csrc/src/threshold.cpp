@@ -46,6 +46,20 @@ const uint8_t* RowBinarizer::run(const RowSource& source, int y) {
     return bits_;
 }
 
+void row_sums(const float* row, int w, int c, double* sums) {
+    std::fill(sums, sums + c, 0.0);
+    for (int px = 0; px < w; px++, row += c)
+        for (int ch = 0; ch < c; ch++) sums[ch] += (double)row[ch];
+}
+
+void means_of_sums(const double* sums, int h, int w, int c, float* means) {
+    for (int ch = 0; ch < c; ch++) {
+        double s = 0;
+        for (int y = 0; y < h; y++) s += sums[(size_t)y * (size_t)c + (size_t)ch];
+        means[ch] = (float)(s / ((double)h * (double)w));
+    }
+}
+
 void global_means(const float* x, int n, int h, int w, int c, int threads, double* sums, float* means) {
     struct Context {
         const float* image;
@@ -56,17 +70,9 @@ void global_means(const float* x, int n, int h, int w, int c, int threads, doubl
         ctx.image = x + (size_t)i * (size_t)h * (size_t)w * (size_t)c;
         parallel_for(h, threads, [](void* p, int y) {
             const Context& k = *static_cast<Context*>(p);
-            double* s = k.sums + (size_t)y * (size_t)k.c;
-            const float* row = k.image + (size_t)y * (size_t)k.w * (size_t)k.c;
-            std::fill(s, s + k.c, 0.0);
-            for (int px = 0; px < k.w; px++, row += k.c)
-                for (int ch = 0; ch < k.c; ch++) s[ch] += (double)row[ch];
+            row_sums(k.image + (size_t)y * (size_t)k.w * (size_t)k.c, k.w, k.c, k.sums + (size_t)y * (size_t)k.c);
         }, &ctx);
-        for (int ch = 0; ch < c; ch++) {
-            double s = 0;
-            for (int y = 0; y < h; y++) s += ctx.sums[(size_t)y * (size_t)c + (size_t)ch];
-            means[(size_t)i * (size_t)c + (size_t)ch] = (float)(s / ((double)h * (double)w));
-        }
+        means_of_sums(sums, h, w, c, means + (size_t)i * (size_t)c);
     }
 }
 

@@ -48,6 +48,10 @@ private:
     const float** rows_ = nullptr;
 };
 
+// The sums of a row's channels, and from those of all rows the means, in double, summed row by row.
+void row_sums(const float* row, int w, int c, double* sums);
+void means_of_sums(const double* sums, int h, int w, int c, float* means);
+
 // The mean of every channel of every image, in double, summed row by row: the same for any number of threads.
 // sums: scratch for h x c.
 void global_means(const float* x, int n, int h, int w, int c, int threads, double* sums, float* means);

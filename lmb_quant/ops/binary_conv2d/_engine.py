@@ -28,20 +28,26 @@ class LayerDescription(ctypes.Structure):
     ]
 
 
+def described(arguments: LayerArguments, in_channels: int) -> tuple[LayerDescription, list[Tensor | None]]:
+    """A layer as the engine takes it, and the tensors that it points to: they must be held as long as it is used."""
+    weight = arguments.weight_packed.contiguous()
+    tensors = [weight, *(None if t is None else t.float().contiguous() for t in arguments.tensors[1:])]
+    given = zip(TENSORS.values(), tensors, strict=True)
+    description = LayerDescription(
+        struct_size=ctypes.sizeof(LayerDescription),
+        weight_bytes=weight.numel(),
+        **{name: of(arguments, in_channels) for name, of in ENGINE_INTEGERS.items()},
+        **{tensor.member: None if value is None else value.data_ptr() for tensor, value in given},
+    )
+    return description, tensors
+
+
 class EngineLayer:
     """One layer in the engine's run-time layout; it holds copies of all it was made from."""
 
     def __init__(self, library: Library, arguments: LayerArguments, in_channels: int) -> None:
-        weight = arguments.weight_packed.contiguous()
-        floats = [None if t is None else t.float().contiguous() for t in arguments.tensors[1:]]
-        given = zip(TENSORS.values(), (weight, *floats), strict=True)
-        description = LayerDescription(
-            struct_size=ctypes.sizeof(LayerDescription),
-            weight_bytes=weight.numel(),
-            **{name: of(arguments, in_channels) for name, of in ENGINE_INTEGERS.items()},
-            **{tensor.member: None if value is None else value.data_ptr() for tensor, value in given},
-        )
-        self.library, self.handle, self.out_channels = library, ctypes.c_void_p(), len(weight)
+        description, _kept = described(arguments, in_channels)
+        self.library, self.handle, self.out_channels = library, ctypes.c_void_p(), len(arguments.weight_packed)
         status = library.c.lmbq_layer_create(ctypes.byref(description), ctypes.byref(self.handle))
         library.check(status, "packed layer")
         self.kernel = str(library.c.lmbq_layer_kernel(self.handle).decode())

@@ -25,6 +25,7 @@ from lmb_quant.errors import LMBError
 from lmb_quant.machine import Machine
 from lmb_quant.modules import BinaryConv2d
 from lmb_quant.packing import convert
+from lmb_quant.stages import forward
 
 from .calibration import calibration_images
 from .trained import cell_form, trained_network
@@ -101,7 +102,8 @@ def _forms(cell: Cell, store: Store, reasons: list[str]) -> Iterator[tuple[str, 
     network = trained_network(cell, store).requires_grad_(False)
     if any(isinstance(module, BinaryConv2d) for module in network.modules()):
         try:
-            yield PACKED, _Form(convert(network), network)
+            packed = convert(network)
+            yield PACKED, _Form(lambda x: forward(packed, x), network)
         except LMBError as error:
             reasons.append(f"no packed form: {error}")
         return

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+// The C boundary of networks.
+#include <cstdint>
+
+#include "boundary.hpp"
+#include "network_run.hpp"
+
+struct lmbq_network {
+    std::unique_ptr<lmbq::Network> impl;
+};
+
+namespace {
+
+using lmbq::Pixels;
+using lmbq::require;
+
+const lmbq::Network& checked(const lmbq_network* network) {
+    require(network, "network must be given, and not be closed");
+    return *network->impl;
+}
+
+constexpr int64_t kMaxSide = 1 << 24;
+
+// What an image and all that is made of it takes must be addressable.
+void check_size(const lmbq::Network& net, int64_t n, int64_t h, int64_t w) {
+    require(n >= 1 && n <= 1 << 20, "n must be in 1..2^20");
+    require(h >= 1 && h <= kMaxSide && w >= 1 && w <= kMaxSide, "h and w must be in 1..2^24");
+    require(h * net.upscale <= kMaxSide && w * net.upscale <= kMaxSide, "h and w times the upscale must be at most 2^24");
+    const double pixel = (double)net.floats_per_pixel() + (double)net.channels +
+                         (double)net.out_channels * net.upscale * net.upscale;
+    require((double)n * (double)h * (double)w * pixel < (double)(SIZE_MAX / 64), "the image is too large");
+}
+
+void check_apart(const void* in, size_t in_bytes, const void* out, size_t out_bytes) {
+    const uintptr_t p = reinterpret_cast<uintptr_t>(in), q = reinterpret_cast<uintptr_t>(out);
+    require(p >= q + out_bytes || q >= p + in_bytes, "in and out overlap");
+}
+
+Pixels floats(float* data, lmbq_layout layout, int channels, int64_t h, int64_t w) {
+    require(layout == LMBQ_PLANAR || layout == LMBQ_INTERLEAVED, "layout is unknown");
+    const size_t width = (size_t)w;
+    if (layout == LMBQ_PLANAR) return {Pixels::PLANAR, data, channels, (int)h, (int)w, width, width * (size_t)h};
+    return {Pixels::INTERLEAVED, data, channels, (int)h, (int)w, width * (size_t)channels, 0};
+}
+
+Pixels bytes(uint8_t* data, int64_t stride, int channels, int64_t h, int64_t w, const char* what) {
+    require(stride >= w * channels, what);
+    require((double)stride * (double)h < (double)(SIZE_MAX / 2), "a stride is too large");
+    return {Pixels::BYTES, data, channels, (int)h, (int)w, (size_t)stride, 0};
+}
+
+}  // namespace
+
+extern "C" {
+
+lmbq_status lmbq_network_create(const lmbq_stage_desc* stages, int count, int channels, int isa, lmbq_network** out) {
+    return lmbq::guarded([&] {
+        require(out, "out must be given");
+        *out = nullptr;
+        require(stages && count >= 1, "stages must be given, one at least");
+        lmbq::NetworkBuilder builder(channels, isa);
+        for (int i = 0; i < count; i++) builder.add(stages[i]);
+        *out = new lmbq_network{builder.finish()};
+    });
+}
+
+void lmbq_network_close(lmbq_network** network) {
+    if (!network) return;
+    delete *network;
+    *network = nullptr;
+}
+
+lmbq_status lmbq_network_query(const lmbq_network* network, lmbq_network_info* info) {
+    return lmbq::guarded([&] {
+        const lmbq::Network& net = checked(network);
+        require(info, "info must be given");
+        *info = {net.channels, net.out_channels, net.upscale, net.reach, net.sees_all, net.bytes,
+                 net.floats_per_pixel() * sizeof(float)};
+    });
+}
+
+lmbq_status lmbq_network_run(const lmbq_network* network, const float* in, lmbq_layout in_layout, float* out,
+                             lmbq_layout out_layout, int64_t n, int64_t h, int64_t w, int threads, int* finite) {
+    return lmbq::guarded([&] {
+        const lmbq::Network& net = checked(network);
+        require(in && out, "in and out must be given");
+        check_size(net, n, h, w);
+        const int64_t large_h = h * net.upscale, large_w = w * net.upscale;
+        const size_t each_in = (size_t)(h * w) * (size_t)net.channels;
+        const size_t each_out = (size_t)(large_h * large_w) * (size_t)net.out_channels;
+        check_apart(in, (size_t)n * each_in * sizeof(float), out, (size_t)n * each_out * sizeof(float));
+        bool all = true;
+        for (size_t i = 0; i < (size_t)n; i++)
+            all &= lmbq::run_network(net, floats(const_cast<float*>(in) + i * each_in, in_layout, net.channels, h, w),
+                                     floats(out + i * each_out, out_layout, net.out_channels, large_h, large_w), threads);
+        if (finite) *finite = all;
+    });
+}
+
+lmbq_status lmbq_network_run_bytes(const lmbq_network* network, const uint8_t* in, int64_t in_stride, uint8_t* out,
+                                   int64_t out_stride, int64_t h, int64_t w, int threads, int* finite) {
+    return lmbq::guarded([&] {
+        const lmbq::Network& net = checked(network);
+        require(in && out, "in and out must be given");
+        check_size(net, 1, h, w);
+        const int64_t large_h = h * net.upscale, large_w = w * net.upscale;
+        const Pixels from = bytes(const_cast<uint8_t*>(in), in_stride, net.channels, h, w, "in_stride is smaller than a row");
+        const Pixels to = bytes(out, out_stride, net.out_channels, large_h, large_w, "out_stride is smaller than a row");
+        check_apart(in, from.stride * (size_t)h, out, to.stride * (size_t)large_h);
+        const bool all = lmbq::run_network(net, from, to, threads);
+        if (finite) *finite = all;
+    });
+}
+
+}  // extern "C"

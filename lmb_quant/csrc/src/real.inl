@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+// Real convolutions of one row, dense and depthwise, and what stands alone beside them. A value's additions have one
+// order, wherever in the row it is: from zero by row, column and channel, then the bias. It is oneDNN's, so that the bits
+// that follow are those of the network run module by module. Included inside an anonymous namespace after epilogue.inl. The
+// float vector V fulfils what is asked there, and:
+//
+//   multiply_add(a, b, c)   a b + c, rounded once or twice
+
+// Vectors of a group's outputs, and floats of one such vector's weights.
+template <class V>
+LMBQ_INLINE int group_vectors(const RealPlan& p) {
+    return (p.out_channels / p.groups + V::lanes - 1) / V::lanes;
+}
+template <class V>
+LMBQ_INLINE size_t vector_weights(const RealPlan& p) {
+    return (size_t)p.kernel * p.kernel * (p.in_channels / p.groups) * V::lanes;
+}
+
+// Dense weights: group by group, blocks of up to NV vectors of outputs, in each [ky][kx][input][vector][lane].
+// Depthwise: [tap][out_pad].
+template <class V, int NV>
+size_t real_weight_floats(const RealPlan& p) {
+    if (p.depthwise) return (size_t)p.kernel * p.kernel * p.out_pad;
+    return p.groups * group_vectors<V>(p) * vector_weights<V>(p);
+}
+
+template <class V, int NV>
+void real_pack_weights(const RealPlan& p, const float* oihw, float* out) {
+    const int taps = p.kernel * p.kernel;
+    if (p.depthwise) {
+        for (int t = 0; t < taps; t++)
+            for (int o = 0; o < p.out_pad; o++) *out++ = o < p.out_channels ? oihw[(size_t)o * taps + t] : 0.0f;
+        return;
+    }
+    const int I = p.in_channels / p.groups, O = p.out_channels / p.groups, vectors = group_vectors<V>(p);
+    for (int g = 0; g < p.groups; g++, oihw += (size_t)O * I * taps)
+        for (int v0 = 0; v0 < vectors; v0 += NV) {
+            const int until = (v0 + NV < vectors ? v0 + NV : vectors) * V::lanes;
+            for (int t = 0; t < taps; t++)
+                for (int i = 0; i < I; i++)
+                    for (int o = v0 * V::lanes; o < until; o++) *out++ = o < O ? oihw[((size_t)o * I + i) * taps + t] : 0.0f;
+        }
+}
+
+// The values of `pixels` pixels and `vectors` vectors of outputs from o on, of which those below `until` exist.
+struct RealTile {
+    const float* sums;  // [pixel][vector][lane]
+    int pixels, vectors, o, until;
+    size_t x;
+};
+
+template <class V, int ACT, bool SKIP>
+LMBQ_INLINE void real_write(const RealPlan& p, const RealRow& r, const RealTile& t) {
+    constexpr int kSkip = SKIP ? SKIP_AFTER_ACT : SKIP_NONE;
+    for (int v = 0; v < t.vectors; v++) {
+        const int first = t.o + v * V::lanes, left = t.until - first;
+        const Params<V, ACT> par(p.channels, first);
+        for (int i = 0; i < t.pixels; i++) {
+            const size_t at = (t.x + i) * p.out_channels + first;
+            const V sum = V::load(t.sums + (i * t.vectors + v) * V::lanes);
+            par.template write<kSkip>(add(sum, par.bias), SKIP ? r.skip + at : nullptr, r.out + at, left);
+        }
+    }
+}
+
+template <class V>
+void real_finish(const RealPlan& p, const RealRow& r, const RealTile& t) {
+    switch (p.act) {
+#define LMBQ_CASE(NAME, NEEDS)                                                \
+    case LMBQ_ACT_##NAME:                                                     \
+        if (r.skip) return real_write<V, LMBQ_ACT_##NAME, true>(p, r, t); \
+        return real_write<V, LMBQ_ACT_##NAME, false>(p, r, t);
+        LMBQ_ACTS(LMBQ_CASE)
+#undef LMBQ_CASE
+    }
+}
+
+// A block of a group's outputs.
+struct RealBlock {
+    int input, output, until;  // first input of the group, first output of the block, end of the group's outputs
+    const float* weights;
+};
+
+// PX pixels and NV vectors of outputs: the sums stay in registers.
+template <class V, int PX, int NV>
+void real_tile(const RealPlan& p, const RealRow& r, const RealBlock& b, size_t x) {
+    const size_t C = p.in_channels, n = p.groups == 1 ? C * p.kernel : C / p.groups;
+    const int o = b.output, runs = p.groups == 1 ? 1 : p.kernel;
+    const float* w = b.weights;
+    V acc[PX][NV];
+#pragma GCC unroll 8
+    for (int i = 0; i < PX; i++)
+#pragma GCC unroll 8
+        for (int v = 0; v < NV; v++) acc[i][v] = V::zero();
+    for (int run = 0; run < p.kernel * runs; run++) {
+        const float* a = r.rows[run / runs] + (x + (size_t)(run % runs)) * C + b.input;
+        for (size_t j = 0; j < n; j++, a++, w += NV * V::lanes) {
+            V wv[NV];
+#pragma GCC unroll 8
+            for (int v = 0; v < NV; v++) wv[v] = V::load(w + v * V::lanes);
+#pragma GCC unroll 8
+            for (int i = 0; i < PX; i++) {
+                const V value = V::set1(a[i * C]);
+#pragma GCC unroll 8
+                for (int v = 0; v < NV; v++) acc[i][v] = multiply_add(value, wv[v], acc[i][v]);
+            }
+        }
+    }
+    alignas(64) float sums[PX * NV * V::lanes];
+#pragma GCC unroll 8
+    for (int i = 0; i < PX; i++)
+#pragma GCC unroll 8
+        for (int v = 0; v < NV; v++) acc[i][v].store(sums + (i * NV + v) * V::lanes);
+    real_finish<V>(p, r, {sums, PX, NV, o, b.until, x});
+}
+
+template <class V, int PX, int NV>
+void real_block(const RealPlan& p, const RealRow& r, const RealBlock& b) {
+    const size_t width = r.width;
+    size_t x = 0;
+    for (; x + PX <= width; x += PX) real_tile<V, PX, NV>(p, r, b, x);
+    if (x == width) return;
+    if (width >= PX) return real_tile<V, PX, NV>(p, r, b, width - PX);  // some pixels once more, to equal values
+    for (; x < width; x++) real_tile<V, 1, NV>(p, r, b, x);
+}
+
+// A block that may have fewer than NV vectors.
+template <class V, int PX, int NV>
+void real_any_block(const RealPlan& p, const RealRow& r, const RealBlock& b, int vectors) {
+    if (vectors >= NV) return real_block<V, PX, NV>(p, r, b);
+    if constexpr (NV > 1) real_any_block<V, PX, NV - 1>(p, r, b, vectors);
+}
+
+template <class V, int PX, int NV>
+void real_dense_row(const RealPlan& p, const RealRow& r) {
+    const int vectors = group_vectors<V>(p), I = p.in_channels / p.groups, O = p.out_channels / p.groups;
+    const float* w = p.weights;
+    for (int g = 0; g < p.groups; g++)
+        for (int v = 0; v < vectors; v += NV) {
+            const int here = vectors - v < NV ? vectors - v : NV;
+            real_any_block<V, PX, NV>(p, r, {g * I, g * O + v * V::lanes, (g + 1) * O, w}, here);
+            w += here * vector_weights<V>(p);
+        }
+}
+
+// The sums of PX pixels of one vector of channels; K > 0: a kernel known at compile time.
+template <class V, int PX, int K>
+LMBQ_INLINE void depthwise_sums(const RealPlan& p, const RealRow& r, size_t x, int c, float* sums) {
+    const size_t C = p.in_channels;
+    const int k = K ? K : p.kernel, left = p.in_channels - c;
+    V acc[PX];
+#pragma GCC unroll 8
+    for (int i = 0; i < PX; i++) acc[i] = V::zero();
+    const float* w = p.weights + c;
+    auto read = [=](const float* a) { return left < V::lanes ? V::load_part(a, left) : V::load(a); };
+#pragma GCC unroll 3
+    for (int ky = 0; ky < k; ky++) {
+        const float* a = r.rows[ky] + x * C + c;
+#pragma GCC unroll 3
+        for (int kx = 0; kx < k; kx++, w += p.out_pad) {
+            const V wv = V::load(w);
+#pragma GCC unroll 8
+            for (int i = 0; i < PX; i++) acc[i] = multiply_add(wv, read(a + (i + kx) * C), acc[i]);
+        }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < PX; i++) acc[i].store(sums + i * V::lanes);
+}
+
+// Stretches whose rows stay in the first cache, all their channels one after another.
+template <class V, int K>
+void depthwise_row(const RealPlan& p, const RealRow& r) {
+    constexpr size_t kStretch = 16, kAtOnce = 4;
+    alignas(64) float sums[kStretch * V::lanes];
+    for (size_t x0 = 0; x0 < (size_t)r.width; x0 += kStretch) {
+        const size_t n = kStretch < (size_t)r.width - x0 ? kStretch : r.width - x0;
+        for (int c = 0; c < p.in_channels; c += V::lanes) {
+            size_t i = 0;
+            for (; i + kAtOnce <= n; i += kAtOnce) depthwise_sums<V, kAtOnce, K>(p, r, x0 + i, c, sums + i * V::lanes);
+            for (; i < n; i++) depthwise_sums<V, 1, K>(p, r, x0 + i, c, sums + i * V::lanes);
+            real_finish<V>(p, r, {sums, (int)n, 1, c, p.out_channels, x0});
+        }
+    }
+}
+
+template <class V, int PX, int NV>
+void real_row(const RealPlan& p, const RealRow& r) {
+    if (!p.depthwise) return real_dense_row<V, PX, NV>(p, r);
+    if (p.kernel == 3) return depthwise_row<V, 3>(p, r);
+    depthwise_row<V, 0>(p, r);
+}
+
+template <class V, int ACT>
+void act_row_of(const ActRow& r) {
+    const size_t C = r.channels;
+    for (int c = 0; c < r.channels; c += V::lanes) {
+        const Params<V, ACT> par(r.parameters, c);
+        const int left = r.channels - c;
+        for (size_t x = 0; x < (size_t)r.width; x++) {
+            const float* from = r.x + x * C + c;
+            const V v = left < V::lanes ? V::load_part(from, left) : V::load(from);
+            par.template write<SKIP_NONE>(v, nullptr, r.out + x * C + c, left);
+        }
+    }
+}
+
+template <class V>
+void act_row(const ActRow& r) {
+    switch (r.act) {
+#define LMBQ_CASE(NAME, NEEDS) \
+    case LMBQ_ACT_##NAME: return act_row_of<V, LMBQ_ACT_##NAME>(r);
+        LMBQ_ACTS(LMBQ_CASE)
+#undef LMBQ_CASE
+    }
+}
+
+template <class V>
+void add_row(const float* a, const float* x, float alpha, float* out, size_t n) {
+    const V factor = V::set1(alpha);
+    size_t i = 0;
+    for (; i + V::lanes <= n; i += V::lanes) add(V::load(a + i), mul(factor, V::load(x + i))).store(out + i);
+    for (; i < n; i++) out[i] = a[i] + alpha * x[i];
+}
+
+template <class V>
+void affine_row(const float* x, float offset, float gain, float* out, size_t n) {
+    const V more = V::set1(offset), factor = V::set1(gain);
+    size_t i = 0;
+    for (; i + V::lanes <= n; i += V::lanes) mul(add(V::load(x + i), more), factor).store(out + i);
+    for (; i < n; i++) out[i] = (x[i] + offset) * gain;
+}
+
+// 0 times a number that is not finite is NaN, and stays in the sum.
+template <class V>
+int finite_row(const float* x, size_t n) {
+    V sum = V::zero();
+    size_t i = 0;
+    for (; i + V::lanes <= n; i += V::lanes) sum = add(sum, mul(V::load(x + i), V::zero()));
+    if (i < n) sum = add(sum, mul(V::load_part(x + i, (int)(n - i)), V::zero()));
+    float lanes[V::lanes];
+    sum.store(lanes);
+    bool finite = true;
+    for (float lane : lanes) finite &= lane == 0;
+    return finite;
+}

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// The sweep of a real convolution over one image: its rows wait in a ring, with zeros at their ends, so that the result
+// may take their place.
+#pragma once
+#include "bands.hpp"
+#include "pixels.hpp"
+
+namespace lmbq {
+
+class RealSweep {
+public:
+    // The input is `source`, (h, w, channels), or the image where that is null.
+    RealSweep(const Isa& isa, const RealPlan& plan, const float* source, const Pixels& image, int h, int w);
+    void set_range(float offset, float gain) { has_range_ = true, offset_ = offset, gain_ = gain; }
+    void lay_out(Carver& carver);
+    void run(const Bands& bands, int band, bool in_place, RowSink& sink);
+
+private:
+    float* slot(int y) const { return ring_ + (size_t)(y % p_.kernel) * padded_; }
+    void load(const RowSource& source, int y);
+
+    const Isa& isa_;
+    const RealPlan& p_;
+    const float* source_;
+    PixelReader reader_;
+    const int h_, w_, half_;
+    const size_t row_, padded_;
+    bool has_range_ = false;
+    float offset_ = 0, gain_ = 1;
+    float* ring_ = nullptr;
+    const float** rows_ = nullptr;
+};
+
+}  // namespace lmbq
