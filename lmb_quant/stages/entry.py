@@ -98,32 +98,36 @@ class _Entry:
     def __init__(self, model: nn.Module) -> None:
         modules = list(model.modules())
         self.hooks = [vars(module)[name] for module in modules for name in _HOOKS]
-        self.places: list[tuple[dict[str, Any], str, Any]] = []
-        self.sizes: list[tuple[dict[str, Any], int]] = []
-        self.numbers: list[tuple[dict[str, Any], str, Any]] = []
-        self.versions: list[tuple[Tensor, int]] = []
+        self.empty: list[dict[str, Any]] = []
+        self.held: list[tuple[dict[str, Any], tuple[int, ...]]] = []
+        self.numbers: list[tuple[dict[str, Any], tuple[str, ...], tuple[Any, ...]]] = []
+        self.versioned: list[Tensor] = []
         self.copies: list[tuple[Tensor, Tensor]] = []
+        self.modules = [
+            module for module in modules if module is not model
+        ]  # held, so that no other gets an id of theirs
         for module in modules:
-            packed = isinstance(module, PackedBinaryConv2d)
             for held in (module._modules, module._parameters, module._buffers):
-                self.sizes.append((held, len(held)))
-                self.places += [(held, name, value) for name, value in held.items()]
+                if held:
+                    self.held.append((held, tuple(map(id, held.values()))))
+                else:
+                    self.empty.append(held)
+            packed = isinstance(module, PackedBinaryConv2d)
             for tensor in (*module._parameters.values(), *module._buffers.values()):
                 if tensor is None or tensor.is_meta:
                     continue
                 if packed and not tensor.is_inference():
-                    self.versions.append((tensor, tensor._version))
+                    self.versioned.append(tensor)
                 else:  # written to through .data, or without versions: few, so their values are compared
                     self.copies.append((tensor, tensor.detach().clone()))
             values = vars(module)
-            self.sizes.append((values, len(values)))
-            self.numbers += [
-                (values, name, value)
+            names = tuple(
+                name
                 for name, value in values.items()
-                if name != "training" and isinstance(value, (bool, int, float, str, tuple))
-            ]
-            if packed:
-                self.places.append((values, "config", values["config"]))
+                if name == "config" or (name != "training" and isinstance(value, (bool, int, float, str, tuple)))
+            )
+            self.numbers.append((values, ("forward", *names), (None, *(values[name] for name in names))))
+        self.versions = [tensor._version for tensor in self.versioned]
         self.network: EngineNetwork | None = None
         self.reason = ""
         try:
@@ -135,11 +139,12 @@ class _Entry:
         return any(self.hooks)
 
     def is_current(self) -> bool:
+        """Whether the network is as it was; as cheap as can be, for it is asked at each call."""
         return (
-            all(held.get(name) is value for held, name, value in self.places)
-            and all(len(held) == size for held, size in self.sizes)
-            and all(tensor._version == version for tensor, version in self.versions)
-            and all(values.get(name) == value for values, name, value in self.numbers)
+            not any(self.empty)
+            and all(tuple(map(id, held.values())) == ids for held, ids in self.held)
+            and [tensor._version for tensor in self.versioned] == self.versions
+            and all(tuple(map(values.get, names)) == expected for values, names, expected in self.numbers)
             and all(_same(tensor, copy) for tensor, copy in self.copies)
         )
 

@@ -18,7 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lmb_quant.errors import LMBError
 from lmb_quant.modules import binary_convs
-from lmb_quant.stages import network_for, network_of
+from lmb_quant.ops.network import EngineNetwork
+from lmb_quant.stages import network_for
 from lmb_quant.structure import copy_model
 from lmb_quant.wrappers import unwrapped
 
@@ -135,22 +136,24 @@ def check_finite(finite: bool, size: str) -> None:
         raise LMBError(f"model: its result for an image of {size} has NaN or infinities. Check its weights.")
 
 
+def traits_of_stages(network: EngineNetwork) -> Traits:
+    """What the stages of a network say, without a trial run."""
+    return Traits(
+        channels=network.channels,
+        upscale=network.upscale,
+        reach=network.reach + 1,
+        sees_all=network.sees_all,
+        alignment=1,
+        bytes_per_pixel=network.bytes_per_pixel,
+    )
+
+
 def find_traits(model: nn.Module) -> Traits:
-    """Runs a network, which is :func:`evaluated`, on a small random image, unless its stages say all.
+    """Runs a network, which is :func:`evaluated`, on a small random image.
 
     Raises:
         LMBError: If it runs on none that was tried, or does not upscale by a whole factor.
     """
-    network = network_of(model)
-    if network is not None and network.channels == network.out_channels:  # its stages say all
-        return Traits(
-            channels=network.channels,
-            upscale=network.upscale,
-            reach=network.reach + 1,
-            sees_all=network.sees_all,
-            alignment=1,
-            bytes_per_pixel=network.bytes_per_pixel,
-        )
     problem: LMBError | None = None
     for channels, side in ((channels, side) for channels in _CHANNELS for side in _SIDES):
         recorder = _Recorder(side)

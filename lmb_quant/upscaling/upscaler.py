@@ -17,7 +17,7 @@ from lmb_quant.stages import network_of
 
 from .colour import BICUBIC_REACH, upscale_as
 from .images import Picture, picture_of
-from .network import check_finite, evaluated, find_traits, is_local, run, running
+from .network import check_finite, evaluated, find_traits, is_local, run, running, traits_of_stages
 from .tiles import Tile, automatic_side, cut
 
 ImageKind = TypeVar("ImageKind")
@@ -89,12 +89,16 @@ class Upscaler:
     ) -> None:
         if not isinstance(model, nn.Module):
             raise TypeError(f"model: {model!r} is not allowed. Allowed: a torch.nn.Module.")
-        self.model = self._examined(model)
         self.tile = _whole("tile", tile, 1)
         self.overlap = _whole("overlap", overlap, 0)
         self.threads = _whole("threads", threads, 1)
         with running(threads):
-            self.traits = find_traits(self.model)
+            self.model = self._examined(model)
+            network = self._engine_network()
+            if network is not None and network.channels == network.out_channels:
+                self.traits = traits_of_stages(network)
+            else:
+                self.traits = find_traits(self.model)
         self._is_checked = overlap is not None  # the user decided
 
     @property
@@ -159,7 +163,11 @@ class Upscaler:
     def _network_of_bytes(self, picture: Picture) -> EngineNetwork | None:
         """The network where it makes the result's bytes of the image's: nothing is between them."""
         plain = picture.peak == 255 and picture.layout in ("L", "RGB") and picture.size[1] == self.traits.channels
-        return network_of(self.model) if plain else None
+        return self._engine_network() if plain else None
+
+    def _engine_network(self) -> EngineNetwork | None:
+        """The network as it is now, where the engine runs it in one call."""
+        return network_of(self.model)
 
     def _run_bytes(
         self, network: EngineNetwork, picture: Picture, tiles: list[Tile], progress: Progress | None
@@ -186,8 +194,15 @@ class _Once(Upscaler):
     """For one call: a network of stages needs no copy, for the engine holds what it runs."""
 
     def _examined(self, model: nn.Module) -> nn.Module:
-        with running():
-            return model if isinstance(model, nn.Module) and network_of(model) is not None else evaluated(model)
+        self._engine = network_of(model)
+        if self._engine is not None:
+            return model
+        model = evaluated(model)
+        self._engine = network_of(model)
+        return model
+
+    def _engine_network(self) -> EngineNetwork | None:
+        return self._engine
 
 
 def _whole(name: str, value: Any, low: int) -> int | None:

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <climits>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <thread>
@@ -29,8 +30,8 @@ void check_runs(const lmbq_network* network, const Image& image, const Image& wa
         for (int to : {LMBQ_PLANAR, LMBQ_INTERLEAVED}) {
             std::vector<float> got(wanted.v.size(), NAN);
             int finite = -1;
-            const lmbq_status status = lmbq_network_run(network, in[from].data(), (lmbq_layout)from, got.data(),
-                                                        (lmbq_layout)to, 1, image.h, image.w, threads, &finite);
+            const lmbq_status status = lmbq_network_run(network, in[from].data(), from, got.data(),
+                                                        to, 1, image.h, image.w, threads, &finite);
             expect(status == LMBQ_OK && finite == all_finite && equal(got, out[to]), name);
         }
     const size_t gap = 5, in_row = (size_t)image.w * (size_t)image.c, out_row = (size_t)wanted.w * (size_t)wanted.c;
@@ -190,7 +191,7 @@ void calls() {
     std::vector<float> in(3 * 9 * 8), out(in.size() * 4);
     std::vector<uint8_t> bytes(in.size()), large(out.size());
     auto refuses = [&](const char* what, const float* x, int64_t count, int64_t h, int64_t w, float* y, int layout = 0) {
-        expect(lmbq_network_run(n, x, (lmbq_layout)layout, y, LMBQ_PLANAR, count, h, w, 1, nullptr) == LMBQ_INVALID,
+        expect(lmbq_network_run(n, x, layout, y, LMBQ_PLANAR, count, h, w, 1, nullptr) == LMBQ_INVALID,
                std::string("refuses ") + what);
     };
     refuses("no input", nullptr, 1, 9, 8, out.data());
@@ -271,13 +272,13 @@ void several_callers() {
 
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
     descriptions();
     calls();
     not_finite();
     batches();
     reach();
-    random_networks(60);
+    random_networks(argc > 1 ? std::atoi(argv[1]) : 60);
     several_callers();
     return report("network");
 }

@@ -67,10 +67,11 @@ LMBQ_API lmbq_status lmbq_network_query(const lmbq_network *network, lmbq_networ
 
 typedef enum lmbq_layout { LMBQ_PLANAR = 0, LMBQ_INTERLEAVED = 1 } lmbq_layout;
 
-/* Dense float images (n, c, h, w) or (n, h, w, c), values about [0, 1]; out (n, out_channels, upscale h, upscale w) or
- * likewise. They may not overlap. finite, if not NULL: 0 if a value of the result is NaN or infinite. */
-LMBQ_API lmbq_status lmbq_network_run(const lmbq_network *network, const float *in, lmbq_layout in_layout, float *out,
-                                      lmbq_layout out_layout, int64_t n, int64_t h, int64_t w, int threads, int *finite);
+/* Dense float images, (n, c, h, w) planar or (n, h, w, c) interleaved (lmbq_layout), values about [0, 1]; out likewise,
+ * (n, out_channels, upscale h, upscale w). They may not overlap. finite, if not NULL: 0 if a value of the result is NaN or
+ * infinite. */
+LMBQ_API lmbq_status lmbq_network_run(const lmbq_network *network, const float *in, int in_layout, float *out,
+                                      int out_layout, int64_t n, int64_t h, int64_t w, int threads, int *finite);
 
 /* One image of bytes (h, w, c), 255 is 1; the result is rounded, ties to even, and cut to 0..255. Strides are the bytes
  * from one row to the next, at least a row. A value that is NaN is written as 0, and told by `finite`. */

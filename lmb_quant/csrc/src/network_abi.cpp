@@ -36,7 +36,7 @@ void check_apart(const void* in, size_t in_bytes, const void* out, size_t out_by
     require(p >= q + out_bytes || q >= p + in_bytes, "in and out overlap");
 }
 
-Pixels floats(float* data, lmbq_layout layout, int channels, int64_t h, int64_t w) {
+Pixels floats(float* data, int layout, int channels, int64_t h, int64_t w) {
     require(layout == LMBQ_PLANAR || layout == LMBQ_INTERLEAVED, "layout is unknown");
     const size_t width = (size_t)w;
     if (layout == LMBQ_PLANAR) return {Pixels::PLANAR, data, channels, (int)h, (int)w, width, width * (size_t)h};
@@ -79,8 +79,8 @@ lmbq_status lmbq_network_query(const lmbq_network* network, lmbq_network_info* i
     });
 }
 
-lmbq_status lmbq_network_run(const lmbq_network* network, const float* in, lmbq_layout in_layout, float* out,
-                             lmbq_layout out_layout, int64_t n, int64_t h, int64_t w, int threads, int* finite) {
+lmbq_status lmbq_network_run(const lmbq_network* network, const float* in, int in_layout, float* out, int out_layout,
+                             int64_t n, int64_t h, int64_t w, int threads, int* finite) {
     return lmbq::guarded([&] {
         const lmbq::Network& net = checked(network);
         require(in && out, "in and out must be given");

@@ -75,6 +75,31 @@ void real_finish(const RealPlan& p, const RealRow& r, const RealTile& t) {
     }
 }
 
+template <class V, int ACT, bool SKIP, int PX, int NV>
+LMBQ_INLINE void real_store(const RealPlan& p, const RealRow& r, const V (&acc)[PX][NV], size_t x, int o) {
+    constexpr int kSkip = SKIP ? SKIP_AFTER_ACT : SKIP_NONE;
+    const size_t O = p.out_channels, at = x * O + o;
+    const float* skip = SKIP ? r.skip + at : nullptr;
+    float* out = r.out + at;
+#pragma GCC unroll 8
+    for (int v = 0; v < NV; v++) {
+        const Params<V, ACT> par(p.channels, o + v * V::lanes);
+#pragma GCC unroll 8
+        for (int i = 0; i < PX; i++) {
+            const size_t to = i * O + v * V::lanes;
+            const V sum = add(acc[i][v], par.bias);
+            par.template finished<kSkip>(sum, SKIP ? V::load(skip + to) : sum).store(out + to);
+        }
+    }
+}
+
+// Whole vectors from registers.
+template <class V, int ACT, int PX, int NV>
+LMBQ_INLINE void real_keep(const RealPlan& p, const RealRow& r, const V (&acc)[PX][NV], size_t x, int o) {
+    if (r.skip) return real_store<V, ACT, true, PX, NV>(p, r, acc, x, o);
+    real_store<V, ACT, false, PX, NV>(p, r, acc, x, o);
+}
+
 // A block of a group's outputs.
 struct RealBlock {
     int input, output, until;  // first input of the group, first output of the block, end of the group's outputs
@@ -106,6 +131,11 @@ void real_tile(const RealPlan& p, const RealRow& r, const RealBlock& b, size_t x
             }
         }
     }
+    if (o + NV * V::lanes <= b.until) switch (p.act) {  // the usual ones without a way through memory
+            case LMBQ_ACT_NONE: return real_keep<V, LMBQ_ACT_NONE, PX, NV>(p, r, acc, x, o);
+            case LMBQ_ACT_RELU: return real_keep<V, LMBQ_ACT_RELU, PX, NV>(p, r, acc, x, o);
+            case LMBQ_ACT_PRELU: return real_keep<V, LMBQ_ACT_PRELU, PX, NV>(p, r, acc, x, o);
+        }
     alignas(64) float sums[PX * NV * V::lanes];
 #pragma GCC unroll 8
     for (int i = 0; i < PX; i++)
@@ -143,43 +173,63 @@ void real_dense_row(const RealPlan& p, const RealRow& r) {
         }
 }
 
-// The sums of PX pixels of one vector of channels; K > 0: a kernel known at compile time.
-template <class V, int PX, int K>
+// The sums of PX pixels of one vector of channels; K > 0: a kernel known at compile time. A value that is read serves
+// all the pixels that need it.
+template <class V, int PX, int K, bool PART>
 LMBQ_INLINE void depthwise_sums(const RealPlan& p, const RealRow& r, size_t x, int c, float* sums) {
     const size_t C = p.in_channels;
-    const int k = K ? K : p.kernel, left = p.in_channels - c;
+    const int left = p.in_channels - c;
+    auto read = [=](const float* a) { return PART ? V::load_part(a, left) : V::load(a); };
     V acc[PX];
 #pragma GCC unroll 8
     for (int i = 0; i < PX; i++) acc[i] = V::zero();
     const float* w = p.weights + c;
-    auto read = [=](const float* a) { return left < V::lanes ? V::load_part(a, left) : V::load(a); };
+    const int k = K ? K : p.kernel;
 #pragma GCC unroll 3
     for (int ky = 0; ky < k; ky++) {
         const float* a = r.rows[ky] + x * C + c;
+        if constexpr (K > 0) {
+            V weights[K];
 #pragma GCC unroll 3
-        for (int kx = 0; kx < k; kx++, w += p.out_pad) {
-            const V wv = V::load(w);
+            for (int kx = 0; kx < K; kx++, w += p.out_pad) weights[kx] = V::load(w);
+#pragma GCC unroll 10
+            for (int j = 0; j < PX + K - 1; j++) {
+                const V v = read(a + j * C);
+#pragma GCC unroll 3
+                for (int kx = 0; kx < K; kx++)
+                    if (j - kx >= 0 && j - kx < PX) acc[j - kx] = multiply_add(weights[kx], v, acc[j - kx]);
+            }
+        } else {
+            for (int kx = 0; kx < k; kx++, w += p.out_pad, a += C) {
+                const V weight = V::load(w);
 #pragma GCC unroll 8
-            for (int i = 0; i < PX; i++) acc[i] = multiply_add(wv, read(a + (i + kx) * C), acc[i]);
+                for (int i = 0; i < PX; i++) acc[i] = multiply_add(weight, read(a + i * C), acc[i]);
+            }
         }
     }
 #pragma GCC unroll 8
     for (int i = 0; i < PX; i++) acc[i].store(sums + i * V::lanes);
 }
 
+template <class V, int K, bool PART>
+LMBQ_INLINE void depthwise_vector(const RealPlan& p, const RealRow& r, size_t x, size_t n, int c, float* sums) {
+    constexpr size_t kAtOnce = 6;
+    size_t i = 0;
+    for (; i + kAtOnce <= n; i += kAtOnce) depthwise_sums<V, kAtOnce, K, PART>(p, r, x + i, c, sums + i * V::lanes);
+    for (; i < n; i++) depthwise_sums<V, 1, K, PART>(p, r, x + i, c, sums + i * V::lanes);
+    real_finish<V>(p, r, {sums, (int)n, 1, c, p.out_channels, x});
+}
+
 // Stretches whose rows stay in the first cache, all their channels one after another.
 template <class V, int K>
 void depthwise_row(const RealPlan& p, const RealRow& r) {
-    constexpr size_t kStretch = 16, kAtOnce = 4;
+    constexpr size_t kStretch = 18;
     alignas(64) float sums[kStretch * V::lanes];
-    for (size_t x0 = 0; x0 < (size_t)r.width; x0 += kStretch) {
-        const size_t n = kStretch < (size_t)r.width - x0 ? kStretch : r.width - x0;
-        for (int c = 0; c < p.in_channels; c += V::lanes) {
-            size_t i = 0;
-            for (; i + kAtOnce <= n; i += kAtOnce) depthwise_sums<V, kAtOnce, K>(p, r, x0 + i, c, sums + i * V::lanes);
-            for (; i < n; i++) depthwise_sums<V, 1, K>(p, r, x0 + i, c, sums + i * V::lanes);
-            real_finish<V>(p, r, {sums, (int)n, 1, c, p.out_channels, x0});
-        }
+    for (size_t x = 0; x < (size_t)r.width; x += kStretch) {
+        const size_t n = kStretch < (size_t)r.width - x ? kStretch : r.width - x;
+        int c = 0;
+        for (; c + V::lanes <= p.in_channels; c += V::lanes) depthwise_vector<V, K, false>(p, r, x, n, c, sums);
+        if (c < p.in_channels) depthwise_vector<V, K, true>(p, r, x, n, c, sums);
     }
 }
 

@@ -108,19 +108,35 @@ inline void upscale_row(const UpscaleRow& r) {
     }
 }
 
-// Plain loops: compilers make vectors of them.
-inline void bytes_row(const float* x, uint8_t* out, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        float v = x[i] * 255.0f;
-        v = v > 0.0f ? v : 0.0f;  // NaN too
-        v = v < 255.0f ? v : 255.0f;
-        out[i] = (uint8_t)((int)(v + kWhole) - (int)kWhole);
+// The low byte of kWhole + v is v, rounded. NaN becomes 0.
+template <class V>
+void bytes_row(const float* x, uint8_t* out, size_t n) {
+    constexpr size_t kPiece = 64;
+    const V full = V::set1(255.0f), whole = V::set1(kWhole);
+    alignas(64) float values[kPiece] = {};
+    uint32_t bits[kPiece];
+    for (; n > 0; x += kPiece, out += kPiece) {
+        const size_t here = n < kPiece ? n : kPiece;
+        if (here < kPiece) memcpy(values, x, here * sizeof(float));
+        const float* from = here < kPiece ? values : x;
+        for (size_t i = 0; i < kPiece; i += V::lanes) {
+            V v = mul(V::load(from + i), full);
+            v = select_gt(v, V::zero(), v, V::zero());
+            add(select_gt(full, v, v, full), whole).store(values + i);
+        }
+        memcpy(bits, values, sizeof bits);
+        if (here == kPiece) {
+            for (size_t i = 0; i < kPiece; i++) out[i] = (uint8_t)bits[i];
+        } else {
+            for (size_t i = 0; i < here; i++) out[i] = (uint8_t)bits[i];
+        }
+        n -= here;
     }
 }
 
-inline void interleave_bytes(const uint8_t* planes, size_t plane, int channels, int width, uint8_t* out) {
+inline void interleave_bytes(const uint8_t* planes, size_t plane, int channels, int width, uint8_t* __restrict out) {
     if (channels == 3) {
-        const uint8_t *a = planes, *b = planes + plane, *c = b + plane;
+        const uint8_t *__restrict a = planes, *__restrict b = planes + plane, *__restrict c = b + plane;
         for (int x = 0; x < width; x++) out[3 * x] = a[x], out[3 * x + 1] = b[x], out[3 * x + 2] = c[x];
         return;
     }
@@ -132,5 +148,5 @@ template <class V, int PX, int NV>
 constexpr RealKernels real_kernels() {
     return {real_weight_floats<V, NV>, real_pack_weights<V, NV>, real_row<V, PX, NV>, act_row<V>,
             add_row<V>,                affine_row<V>,            upscale_row,         finite_row<V>,
-            bytes_row,                 interleave_bytes};
+            bytes_row<V>,              interleave_bytes};
 }
