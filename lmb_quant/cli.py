@@ -128,6 +128,25 @@ def doctor() -> None:
     raise typer.Exit(1 if report.problems else 0)
 
 
+@app.command("c-flags")
+def c_flags(
+    cflags: Annotated[bool, typer.Option("--cflags", help="Only the compiler's.")] = False,
+    libs: Annotated[bool, typer.Option("--libs", help="Only the linker's.")] = False,
+    static: Annotated[bool, typer.Option("--static", help="Link the static library.")] = False,
+    pkgconfigdir: Annotated[bool, typer.Option("--pkgconfigdir", help="The folder of lmb_quant.pc instead.")] = False,
+    cmakedir: Annotated[bool, typer.Option("--cmakedir", help="The folder of the CMake package instead.")] = False,
+) -> None:
+    """Print the flags for C and C++ programs: cc program.c $(lmb-quant c-flags)."""
+    from lmb_quant.c_library import CLibrary
+
+    library = CLibrary.find()
+    if pkgconfigdir or cmakedir:
+        _say("\n".join(map(str, [library.pkgconfig] * pkgconfigdir + [library.cmake] * cmakedir)))
+        return
+    both = cflags == libs
+    _say(" ".join([library.cflags()] * (both or cflags) + [library.libs(static=static)] * (both or libs)))
+
+
 @app.command()
 def upscale(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Images, videos, and folders of images.")],
@@ -244,13 +263,20 @@ def analyze(
 @app.command()
 def zoo(
     name: Annotated[str | None, typer.Argument(help="Show this network's model card.")] = None,
+    path: Annotated[bool, typer.Option("--path", help="Print where its file is instead.")] = False,
     timed: Annotated[bool, typer.Option("--time", help="Measure each network on this machine: a minute.")] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of --time.")] = None,
 ) -> None:
     """List the trained networks that come with the package, or show the model card of one."""
     from lmb_quant.table import render
-    from lmb_quant.zoo import card_text, network_names, parse_card
+    from lmb_quant.zoo import card_text, network_file, network_names, parse_card
 
+    if path:
+        if name is None:
+            raise LMBError("--path: a name is missing. Allowed: lmb-quant zoo NAME --path.")
+        with network_file(name) as file:
+            _say(str(file))
+        return
     if name is not None:
         _say(card_text(name).rstrip())
         return

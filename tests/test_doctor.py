@@ -17,7 +17,7 @@ def test_doctor_shows_the_active_kernel():
 
 def test_doctor_says_what_to_do_without_the_library(monkeypatch):
     monkeypatch.setattr(_library, "find", _library.find.__wrapped__)  # not the remembered answer
-    monkeypatch.setattr(_library, "_candidates", lambda: [])
+    monkeypatch.setattr(_library, "shared_libraries", lambda: [])
     problems: list[str] = []
     assert doctor._kernel(problems).startswith("PyTorch reference")
     assert "install again with a C++ compiler" in problems[0]

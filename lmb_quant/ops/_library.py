@@ -5,16 +5,15 @@ from __future__ import annotations
 
 import ctypes
 import os
-import sys
 import warnings
 from functools import cache
 from pathlib import Path
 
+from lmb_quant.c_library import shared_libraries
 from lmb_quant.errors import LMBError, unknown_name
 
 ABI_VERSION = 6
 MODES = ("on", "off", "require")
-_NAMES = ("liblmb_quant_kernels.so", "liblmb_quant_kernels.dylib")
 _Pointer, _Long = ctypes.c_void_p, ctypes.c_int64
 
 
@@ -78,12 +77,6 @@ class Library:
         return str(self.c.lmbq_isa_name(number.value).decode())
 
 
-def _candidates() -> list[Path]:
-    package = Path(__file__).parents[1]  # an editable install has the library in site-packages, the sources elsewhere
-    folders = dict.fromkeys([package, *(Path(entry) / "lmb_quant" for entry in sys.path if entry)])
-    return [folder / name for folder in folders for name in _NAMES]
-
-
 @cache
 def find() -> tuple[Library | None, str]:
     """Loads the engine once. Returns it and ``""``, or None and the reason.
@@ -97,7 +90,7 @@ def find() -> tuple[Library | None, str]:
     if mode == "off":
         return None, "LMB_QUANT_KERNELS=off"
     reason = "the compiled engine is not installed; install again with a C++ compiler (GCC or Clang)"
-    for path in filter(Path.is_file, _candidates()):
+    for path in filter(Path.is_file, shared_libraries()):
         try:
             return Library(path), ""
         except (OSError, AttributeError) as error:

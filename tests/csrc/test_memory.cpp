@@ -7,7 +7,7 @@
 #include <cstring>
 #include <new>
 
-#include "support/network.hpp"
+#include "support/packed.hpp"
 
 using namespace lmbq_test;
 
@@ -100,6 +100,28 @@ void failing_allocations_of_a_network() {
     expect(done && n > 10, "every allocation of a network was made to fail");
 }
 
+// The same of opening a packed file and running its network.
+void failing_allocations_of_files() {
+    const std::string file = read_file(LMBQ_CORPUS "/hybrid.safetensors");
+    uint8_t in[3 * 5 * 4], out[4 * sizeof in];
+    memset(in, 77, sizeof in);
+    bool done = false;
+    long n = 0;
+    for (; !done && n < 20000; n++) {
+        lmbq_workspace_trim();
+        lmbq_network* network = nullptr;
+        allowed = n;
+        lmbq_status status = lmbq_network_open(file.data(), file.size(), LMBQ_ISA_AUTO, &network);
+        if (status == LMBQ_OK) status = lmbq_network_run_bytes(network, in, 15, out, 30, 4, 5, 2, nullptr);
+        done = allowed > 0;
+        allowed = -1;
+        expect(status == LMBQ_OK || (status == LMBQ_NO_MEMORY && *lmbq_last_error()),
+               "allocation " + std::to_string(n) + " of a file fails");
+        lmbq_network_close(&network);
+    }
+    expect(done && n > 50, "every allocation of a file was made to fail");
+}
+
 size_t held_after(const Case& c, int calls) {
     const Data d = make(c);
     const Layer layer = create(c, d, LMBQ_ISA_AUTO);
@@ -171,6 +193,7 @@ void large_tensor() {
 int main() {
     failing_allocations();
     failing_allocations_of_a_network();
+    failing_allocations_of_files();
     workspaces();
     large_tensor();
     return report("memory");

@@ -323,7 +323,7 @@ def test_without_the_library_there_is_one_warning():
     code = """
 import warnings
 from lmb_quant.ops import _library
-_library._candidates = lambda: []
+_library.shared_libraries = lambda: []
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     print(_library.active_kernel(), _library.active_kernel())

@@ -50,7 +50,11 @@ typedef struct lmbq_stage_desc {
 
 typedef struct lmbq_network lmbq_network;
 
-/* channels: of the image. */
+/* From the bytes of a packed file (lmb_quant.save, `lmb-quant convert`, the zoo), which may come from anywhere: all of it
+ * is checked, and LMBQ_BAD_FILE tells that it is damaged, foreign, of a newer format, or has no stages. The bytes are not
+ * needed afterwards. isa: lmbq_isa. */
+LMBQ_API lmbq_status lmbq_network_open(const void *bytes, size_t size, int isa, lmbq_network **out);
+/* From stages. channels: of the image. */
 LMBQ_API lmbq_status lmbq_network_create(const lmbq_stage_desc *stages, int count, int channels, int isa,
                                          lmbq_network **out);
 /* Frees a network and sets the pointer to NULL, which every function refuses. */

@@ -23,7 +23,8 @@ typedef enum lmbq_status {
     LMBQ_INVALID = 1,     /* an argument is wrong; lmbq_last_error() says which */
     LMBQ_UNSUPPORTED = 2, /* the instruction set is unknown, not built, or not on this machine */
     LMBQ_NO_MEMORY = 3,
-    LMBQ_INTERNAL = 4
+    LMBQ_INTERNAL = 4,
+    LMBQ_BAD_FILE = 5 /* the bytes are no packed network, a damaged one, or one that this library does not run */
 } lmbq_status;
 
 typedef enum lmbq_isa {

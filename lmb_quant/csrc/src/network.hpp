@@ -78,6 +78,8 @@ class NetworkBuilder {
 public:
     NetworkBuilder(int channels, int isa);
     void add(const lmbq_stage_desc& stage);
+    int channels() const { return values_.back().channels; }  // of the newest value
+    size_t bytes() const { return network_->bytes; }          // so far
     std::unique_ptr<Network> finish();
 
 private:

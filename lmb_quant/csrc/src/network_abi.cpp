@@ -4,6 +4,7 @@
 
 #include "boundary.hpp"
 #include "network_run.hpp"
+#include "packed_file/open.hpp"
 
 struct lmbq_network {
     std::unique_ptr<lmbq::Network> impl;
@@ -61,6 +62,15 @@ lmbq_status lmbq_network_create(const lmbq_stage_desc* stages, int count, int ch
         lmbq::NetworkBuilder builder(channels, isa);
         for (int i = 0; i < count; i++) builder.add(stages[i]);
         *out = new lmbq_network{builder.finish()};
+    });
+}
+
+lmbq_status lmbq_network_open(const void* bytes, size_t size, int isa, lmbq_network** out) {
+    return lmbq::guarded([&] {
+        require(out, "out must be given");
+        *out = nullptr;
+        require(bytes, "bytes must be given");
+        *out = new lmbq_network{lmbq::open_packed(static_cast<const uint8_t*>(bytes), size, isa)};
     });
 }
 

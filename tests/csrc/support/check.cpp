@@ -27,6 +27,8 @@ void expect(bool ok, const std::string& what) {
     if (!ok && failures++ < 20) printf("FAILED %s (%s)\n", what.c_str(), lmbq_last_error());
 }
 
+bool failed() { return failures.load() != 0; }
+
 int report(const char* program) {
     printf("%s:", program);
     for (int isa : isas()) printf(" %s", lmbq_isa_name(isa));

@@ -8,6 +8,7 @@
 namespace lmbq_test {
 
 void expect(bool ok, const std::string& what);
+bool failed();                    // whether anything did not hold
 int report(const char* program);  // prints the counts; the exit code of main
 
 std::vector<int> isas();  // those that can run here

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine's reader of packed files beside lmb_quant.load: what it opens, Python loads."""
+
+import copy
+import ctypes
+import json
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import load_file, save
+
+import lmb_quant as lmb
+from lmb_quant import LMBError
+from lmb_quant.archs import LMBHybridNet
+from lmb_quant.ops._library import find
+from lmb_quant.ops.binary_conv2d.spec import ACTS
+from lmb_quant.packed_file import checksum
+
+LIBRARY = find()[0]
+pytestmark = pytest.mark.skipif(LIBRARY is None, reason="the engine is not installed")
+
+
+def opened(data):
+    """Whether the engine opens a file; asserts that it says why not."""
+    network = ctypes.c_void_p()
+    status = LIBRARY.c.lmbq_network_open(data, ctypes.c_size_t(len(data)), 0, ctypes.byref(network))
+    assert status in (0, 5), LIBRARY.c.lmbq_last_error()
+    assert (status == 0) == bool(network)
+    LIBRARY.c.lmbq_network_close(ctypes.byref(network))
+    return status == 0
+
+
+def refusal(path):
+    """What lmb_quant.load says, empty if it loads the file."""
+    try:
+        lmb.load(path)
+    except LMBError as error:
+        return str(error).removeprefix(f"{path}: ")
+    return ""
+
+
+def signed(header, tensors):
+    header = {key: value for key, value in header.items() if key != "sha256"}
+    return save(tensors, {"lmb_quant": json.dumps(header | {"sha256": checksum(header, tensors)})})
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    path = tmp_path_factory.mktemp("reader") / "net.safetensors"
+    lmb.save(lmb.convert(LMBHybridNet(num_feat=4, num_block=1, upscale=2)), path)
+    with safe_open(path, framework="pt") as file:
+        return json.loads(file.metadata()["lmb_quant"]), load_file(path)
+
+
+def values(data):
+    """Every place in JSON data, as (container, key); not in what is for Python only."""
+    for key in data if isinstance(data, dict) else range(len(data)):
+        if key in ("arch", "recipe"):
+            continue
+        yield data, key
+        if isinstance(data[key], (dict, list)):
+            yield from values(data[key])
+
+
+JSON = st.sampled_from(
+    [None, True, False, 0, 1, 2, 3, 4, -1, 1 << 16, 1 << 70, 0.5, 2.0, -0.0, "", "é😀", "local", "prelu", "rprelu",
+     "sum", "none", "conv", "binary", "conv_first", "body.0.conv", [], {}, [1, 1], [1, 1, 1, 1], {"kind": "relu"}]
+)  # fmt: skip
+CHANGES = st.lists(
+    st.tuples(st.integers(0, 1 << 16), st.sampled_from(["set", "drop", "add", "twice"]), JSON), min_size=1, max_size=3
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes=CHANGES)
+def test_what_the_engine_opens_python_loads_unless_the_architecture_says_otherwise(parts, tmp_path, changes):
+    header, tensors = copy.deepcopy(parts[0]), parts[1]
+    for place, kind, value in changes:
+        spots = list(values(header))
+        container, key = spots[place % len(spots)]
+        if kind == "drop":
+            del container[key]
+        elif kind == "add" and isinstance(container, dict):
+            container[str(value)] = container[key]
+        elif kind == "twice" and isinstance(container, list):
+            container.insert(key, container[key])
+        else:
+            container[key] = value
+    data = signed(header, tensors)
+    if opened(data):
+        path = tmp_path / "stranger.safetensors"
+        path.write_bytes(data)
+        assert refusal(path) in ("", "stages: they are not those of LMBHybridNet with these layers.")
+
+
+def test_any_form_of_the_same_header(parts, tmp_path):
+    """The checksum is over the values, so spaces, the order of keys and escapes are free."""
+    header, tensors = parts
+    header = {**header, "package_version": 'é "\\\n\t\x7f\u2028😀', "recipe": None}
+    assert opened(signed(header, tensors))
+    header = {key: header[key] for key in reversed(header) if key != "sha256"}
+    text = json.dumps(header | {"sha256": checksum(header, tensors)}, indent=3, ensure_ascii=False)
+    assert opened(save(tensors, {"lmb_quant": text}))
+    assert not opened(save(tensors, {"lmb_quant": text.replace("é", "e")}))
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_every_activation_function_has_its_name_in_the_engine(parts, act):
+    header, tensors = copy.deepcopy(parts[0]), dict(parts[1])
+    layer = header["layers"]["body.0.conv"]
+    outputs = layer["out_channels"]
+    for name in ("slope", "gamma", "zeta"):
+        tensors.pop(f"body.0.conv.act_{name}", None)
+        if name in ACTS[act].tensors:
+            tensors[f"body.0.conv.act_{name}"] = tensors["body.0.conv.weight_scale"].clone()
+    layer |= {"act": act, "slopes": outputs if "slope" in ACTS[act].tensors else 0}
+    assert opened(signed(header, tensors)), LIBRARY.c.lmbq_last_error()
+
+
+def test_values_that_are_not_finite_are_in_files(parts, tmp_path):
+    header, tensors = parts[0], dict(parts[1])
+    tensors["tail.0.bias"] = tensors["tail.0.bias"] * float("nan")
+    assert opened(signed(header, tensors))
+
+
+def test_refusals_are_the_same(parts, tmp_path):
+    """A few of them."""
+    header, tensors = parts
+    for change, words in (
+        ({"format_version": 99}, "format_version"),
+        ({"more": 1}, "more"),
+        ({"layers": {}}, "layer"),
+        ({"stages": []}, "stage"),
+        ({"encoded": 3}, "encoded"),
+        ({"package_version": None}, "package_version"),
+    ):
+        data = signed({**header, **change}, tensors)
+        assert not opened(data)
+        assert words in LIBRARY.c.lmbq_last_error().decode()
+        path = tmp_path / "stranger.safetensors"
+        path.write_bytes(data)
+        assert words in refusal(path)
