@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -306,6 +306,30 @@ def zoo(
     times = ("ms/MP",) if timed else ()
     columns = ("network", "upscale", "recipe", "steps", "KB", "OPs, G", *times, *(f"{test}, dB" for test in sets))
     _say(render("PSNR on Y; lmb-quant zoo NETWORK shows its model card", columns, rows, right=range(3, len(columns))))
+
+
+@app.command()
+def web(
+    port: Annotated[
+        int | None, typer.Option(help="Where; 0 takes a free port. Default: 8000, or a free one if that is in use.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the page into this folder, for a web server, and end.")
+    ] = None,
+) -> None:
+    """Serve a page that upscales pictures in the browser, on this machine's own address."""
+    from lmb_quant.integrations.web import PageServer, site_files, write_site
+
+    if output is not None:
+        if port is not None:
+            raise LMBError("--port: with --output nothing is served. Give one of them.")
+        write_site(output)
+        _say(f"{output}: the page, {sum(1 for path in output.rglob('*') if path.is_file())} files")
+        return
+    with PageServer(site_files(), port) as server:
+        _say(f"The page is at {server.address} (Ctrl-C ends it)")
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()
 
 
 @app.command()

@@ -414,12 +414,13 @@ void store(float* out, const double* totals, size_t step, int chunks, int count,
 
 bool has_gradients(const Layer& layer) {
     const ConvPlan& p = layer.plan;
-    return p.groups == 1 && p.sh == 1 && p.sw == 1 && p.dh == 1 && p.dw == 1 && (p.kw == 1 || p.kw == 3) && p.kh <= 7 &&
+    return layer.isa->gradients && p.groups == 1 && p.sh == 1 && p.sw == 1 && p.dh == 1 && p.dw == 1 && (p.kw == 1 || p.kw == 3) && p.kh <= 7 &&
            layer.pad_top < p.kh && layer.pad_left < p.kw && layer.pad_bottom < p.kh && layer.pad_right < p.kw &&
            p.in_channels <= 4096 && p.out_channels <= 4096;
 }
 
 void run_backward(const Layer& layer, lmbq_backward& b, int64_t n, int64_t h, int64_t w, int threads) {
+    require(layer.isa->gradients, "this instruction set has no gradients");
     require(b.x && b.bits, "x and bits must be given");
     require(n >= 1 && n <= 1 << 20, "the batch must be in 1..2^20");
     require(b.surrogate >= SURROGATE_GIVEN && b.surrogate <= SURROGATE_TRIANGLE_HALF, "surrogate is unknown");

@@ -45,6 +45,13 @@ struct Row {
 #else
 #define LMBQ_ON_ARM(isa, test) nullptr, always
 #endif
+#if defined(LMBQ_WASM)
+#define LMBQ_ON_WASM(isa, test) &(isa), test
+#define LMBQ_ELSEWHERE(isa, test) nullptr, always
+#else
+#define LMBQ_ON_WASM(isa, test) nullptr, always
+#define LMBQ_ELSEWHERE(isa, test) &(isa), test
+#endif
 #if defined(LMBQ_EMULATE_AVX512)
 constexpr bool kAvx512IsReal = false;
 #else
@@ -56,7 +63,8 @@ const Row kIsas[] = {
     {LMBQ_ISA_AVX512, "avx512", LMBQ_ON_X86(isa_avx512, has_avx512), kAvx512IsReal},
     {LMBQ_ISA_AVX2, "avx2", LMBQ_ON_X86(isa_avx2, has_avx2), true},
     {LMBQ_ISA_NEON, "neon", LMBQ_ON_ARM(isa_neon, always), true},
-    {LMBQ_ISA_PORTABLE, "portable", &isa_portable, always, true},
+    {LMBQ_ISA_WASM, "wasm", LMBQ_ON_WASM(isa_wasm, always), true},
+    {LMBQ_ISA_PORTABLE, "portable", LMBQ_ELSEWHERE(isa_portable, always), true},
 };
 
 const Row* row_of(int id) {

@@ -246,7 +246,7 @@ struct Isa {
     void (*binarize_row)(const BinarizeRow&);
     void (*factor_row)(const FactorRow&);
     const ConvKernel* conv;
-    const GradientKernels* gradients;
+    const GradientKernels* gradients;  // null where nothing is trained
     const RealKernels* real;
 };
 
@@ -258,6 +258,9 @@ extern const Isa isa_avx512;
 #endif
 #if defined(LMBQ_ARM)
 extern const Isa isa_neon;
+#endif
+#if defined(LMBQ_WASM)
+extern const Isa isa_wasm;
 #endif
 
 }  // namespace lmbq

@@ -180,6 +180,16 @@ LMBQ_INLINE void count_pair(const void* const* act, const Segment* seg, int nseg
     }
 }
 
+// A function of its own: all activation functions share it.
+template <class B, int NV>
+__attribute__((noinline)) void count_chunk(const ConvPlan& p, const ConvRow& r, int x0, int pixels, const uint8_t* w, B* sum) {
+    const size_t step = (size_t)p.sw * p.unit;
+    const void* const* const act = r.act;
+    const Segment* const seg = p.segments;
+    const int nseg = p.nsegments;
+    for (int x = 0; x < pixels; x += 2) count_pair<B, NV>(act, seg, nseg, (x0 + x) * step, w, sum + x * NV * 2);
+}
+
 template <class B, class V, int ACT, int SKIP, bool WHOLE>
 LMBQ_INLINE void finish_vector(const ConvPlan& p, const B* sum, size_t sum_step, bool high, int pixels, int o,
                                const float* corr, size_t out_pad, const uint16_t* cls, const float* factor,
@@ -195,33 +205,31 @@ LMBQ_INLINE void finish_vector(const ConvPlan& p, const B* sum, size_t sum_step,
     }
 }
 
-template <class B, class V, int ACT, int SKIP, int NV>
-void lut_block(const ConvPlan& p, const ConvRow& r, int o0, const uint8_t* w) {
+template <class B, class V, int ACT, int SKIP>
+void lut_block(const ConvPlan& p, const ConvRow& r, int o0, int vectors, const uint8_t* w) {
     constexpr int F = B::lanes / 4;
     static_assert(F == V::lanes, "a float vector holds a quarter of the byte vector's lanes");
-    const size_t O = p.out_channels, step = (size_t)p.sw * p.unit, out_pad = p.out_pad;
-    const void* const* const act = r.act;
-    const Segment* const seg = p.segments;
-    const int nseg = p.nsegments, width = r.width;
-    alignas(64) B sum[kChunk * NV * 2];
+    const size_t O = p.out_channels, out_pad = p.out_pad;
+    const int width = r.width;
+    alignas(64) B sum[kChunk * 2 * 2];
     Prefetch prefetch(r, kChunk);
     for (int x0 = 0; x0 < width; x0 += kChunk) {
         const int pixels = width - x0 < kChunk ? width - x0 : kChunk;
-        for (int x = x0; x < x0 + pixels; x += 2)
-            count_pair<B, NV>(act, seg, nseg, x * step, w, sum + (x - x0) * NV * 2);
+        if (vectors == 2) count_chunk<B, 2>(p, r, x0, pixels, w, sum);
+        else count_chunk<B, 1>(p, r, x0, pixels, w, sum);
         prefetch.next();
         const float* factor = r.factor ? r.factor + x0 : nullptr;
         const float* skip = SKIP ? r.skip + x0 * O : nullptr;
         float* out = r.out + x0 * O;
-        for (int v = 0; v < NV; v++)
+        for (int v = 0; v < vectors; v++)
             for (int q = 0; q < 4; q++) {
                 const int o = o0 + v * B::lanes + q * F;
                 const B* s = sum + v * 2 + (q & 1);
                 if (o + F <= p.out_channels)
-                    finish_vector<B, V, ACT, SKIP, true>(p, s, NV * 2, q >= 2, pixels, o, r.corr, out_pad,
+                    finish_vector<B, V, ACT, SKIP, true>(p, s, (size_t)vectors * 2, q >= 2, pixels, o, r.corr, out_pad,
                                                          r.cls + x0, factor, skip, out, O);
                 else if (o < p.out_channels)
-                    finish_vector<B, V, ACT, SKIP, false>(p, s, NV * 2, q >= 2, pixels, o, r.corr, out_pad,
+                    finish_vector<B, V, ACT, SKIP, false>(p, s, (size_t)vectors * 2, q >= 2, pixels, o, r.corr, out_pad,
                                                           r.cls + x0, factor, skip, out, O);
             }
     }
@@ -236,9 +244,9 @@ struct LutRow {
         const size_t per_vector = (size_t)p.kh * p.kw * p.unit * B::lanes;
         int o = 0;
         for (; p.out_channels - o > B::lanes; o += 2 * B::lanes, w += 2 * per_vector) {
-            lut_block<B, V, ACT, SKIP, 2>(p, r, o, w);
+            lut_block<B, V, ACT, SKIP>(p, r, o, 2, w);
             r.prefetch = nullptr;
         }
-        if (o < p.out_channels) lut_block<B, V, ACT, SKIP, 1>(p, r, o, w);
+        if (o < p.out_channels) lut_block<B, V, ACT, SKIP>(p, r, o, 1, w);
     }
 };

@@ -3,14 +3,11 @@
 
 #include <atomic>
 #include <new>
-#include <thread>
 
 #include "thread_pool.hpp"
 
 namespace lmbq {
 namespace {
-
-constexpr int kSpin = 20000;
 
 struct Work {
     const Step* steps;
@@ -19,10 +16,7 @@ struct Work {
     std::atomic<char>* claimed;  // [step][task]
 
     void wait(int step) const {
-        for (int i = 0; done[step].load(std::memory_order_acquire) < steps[step].tasks; i++) {
-            if (i < kSpin) relax();
-            else std::this_thread::yield();
-        }
+        for (int i = 0; done[step].load(std::memory_order_acquire) < steps[step].tasks; i++) wait_round(i);
     }
 
     void run(int lane) const {

@@ -13,6 +13,11 @@
 
 namespace lmbq {
 
+namespace {
+
+// Up to a millisecond of spinning, as long as the host needs from one layer to the next, spares them the wake-ups.
+constexpr int kSpin = 20000;
+
 void relax() {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
@@ -20,11 +25,6 @@ void relax() {
     asm volatile("yield");
 #endif
 }
-
-namespace {
-
-// Up to a millisecond of spinning, as long as the host needs from one layer to the next, spares them the wake-ups.
-constexpr int kSpin = 20000;
 
 struct Pool {
     std::mutex busy;  // held by the call that owns the workers
@@ -80,6 +80,11 @@ const int registered = pthread_atfork(nullptr, nullptr, [] { new (&forever.pool)
 
 }  // namespace
 
+void wait_round(int round) {
+    if (round < kSpin) relax();
+    else std::this_thread::yield();
+}
+
 void parallel_for(int tasks, int threads, void (*fn)(void*, int), void* ctx) {
     threads = std::min({threads, tasks, kMaxThreads});
     if (threads > 1) {
@@ -99,10 +104,7 @@ void parallel_for(int tasks, int threads, void (*fn)(void*, int), void* ctx) {
             }
             p.drain();
             p.seats.store(0, std::memory_order_seq_cst);
-            for (int i = 0; p.inside.load(std::memory_order_seq_cst) != 0; i++) {
-                if (i < kSpin) relax();
-                else std::this_thread::yield();
-            }
+            for (int i = 0; p.inside.load(std::memory_order_seq_cst) != 0; i++) wait_round(i);
             return;
         }
     }

@@ -5,7 +5,8 @@ namespace lmbq {
 
 constexpr int kMaxThreads = 256;
 
-void relax();  // a moment of waiting that leaves the core to its other thread
+// A moment of waiting, the round-th of a wait: the first rounds keep the core, but leave it to its other thread.
+void wait_round(int round);
 
 // Runs fn(ctx, i) for i in [0, tasks) on at most `threads` threads (kMaxThreads in any case), the caller one of them.
 // fn must not throw.

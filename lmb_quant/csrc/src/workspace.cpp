@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "workspace.hpp"
 
-#include <pthread.h>
-
 #include <cstdlib>
 #include <mutex>
 #include <new>
 #include <vector>
+
+#if !defined(LMBQ_ONE_THREAD)
+#include <pthread.h>
+#endif
 
 namespace lmbq {
 namespace {
@@ -16,8 +18,17 @@ struct Block {
     size_t size;
 };
 
+#if defined(LMBQ_ONE_THREAD)
+struct Mutex {
+    void lock() {}
+    void unlock() {}
+};
+#else
+using Mutex = std::mutex;
+#endif
+
 struct Pool {
-    std::mutex mutex;
+    Mutex mutex;
     std::vector<Block> idle;
     size_t held = 0;
 };
@@ -28,9 +39,11 @@ union Forever {  // never destroyed: threads may still be running at exit
     ~Forever() {}
 } forever;
 
+#if !defined(LMBQ_ONE_THREAD)
 // A fork while another thread is in here would leave the child a mutex that nobody unlocks.
 const int registered = pthread_atfork([] { forever.pool.mutex.lock(); }, [] { forever.pool.mutex.unlock(); },
                                       [] { forever.pool.mutex.unlock(); });
+#endif
 
 constexpr size_t kIdleBlocks = 64;
 
@@ -47,7 +60,7 @@ void aligned_delete(void* p) noexcept { std::free(p); }
 Workspace::Workspace(size_t bytes) : data_(nullptr), size_(0) {
     Pool& p = forever.pool;
     {
-        std::lock_guard<std::mutex> lock(p.mutex);
+        std::lock_guard<Mutex> lock(p.mutex);
         p.idle.reserve(kIdleBlocks);
         size_t best = p.idle.size();
         for (size_t i = 0; i < p.idle.size(); i++)
@@ -66,13 +79,13 @@ Workspace::Workspace(size_t bytes) : data_(nullptr), size_(0) {
     }
     size_ = (bytes + 4095) / 4096 * 4096;
     data_ = aligned_new(size_);
-    std::lock_guard<std::mutex> lock(p.mutex);
+    std::lock_guard<Mutex> lock(p.mutex);
     p.held += size_;
 }
 
 Workspace::~Workspace() {
     Pool& p = forever.pool;
-    std::lock_guard<std::mutex> lock(p.mutex);
+    std::lock_guard<Mutex> lock(p.mutex);
     if (p.idle.size() < kIdleBlocks) {  // capacity was reserved: no throw
         p.idle.push_back({data_, size_});
     } else {
@@ -82,13 +95,13 @@ Workspace::~Workspace() {
 }
 
 size_t Workspace::held() {
-    std::lock_guard<std::mutex> lock(forever.pool.mutex);
+    std::lock_guard<Mutex> lock(forever.pool.mutex);
     return forever.pool.held;
 }
 
 void Workspace::trim() {
     Pool& p = forever.pool;
-    std::lock_guard<std::mutex> lock(p.mutex);
+    std::lock_guard<Mutex> lock(p.mutex);
     for (const Block& b : p.idle) {
         p.held -= b.size;
         aligned_delete(b.data);

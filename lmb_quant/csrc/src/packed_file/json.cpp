@@ -3,12 +3,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <locale>
 #include <sstream>
 
 #include "error.hpp"
 #include "packed_file/sha256.hpp"
+
+#if defined(LMBQ_WASM)
+// JavaScript's Number(): a C++ library's streams would be as large as the engine.
+extern "C" __attribute__((import_module("host"), import_name("number"))) double lmbq_host_number(const char* text, size_t size);
+#endif
 
 namespace lmbq {
 namespace {
@@ -85,14 +89,25 @@ std::string unescaped(std::string_view s) {
     return out;
 }
 
+// The lowest `digits` hexadecimal digits.
+std::string hex_digits(uint32_t value, int digits) {
+    std::string out;
+    while (digits--) out += "0123456789abcdef"[value >> (4 * digits) & 15];
+    return out;
+}
+
 // The number that is written, whatever locale the program has.
 double read_number(std::string_view text) {
+#if defined(LMBQ_WASM)
+    return lmbq_host_number(text.data(), text.size());
+#else
     std::istringstream in{std::string(text)};
     in.imbue(std::locale::classic());
     double value = 0;
     in >> value;
     // Too large: the stream gives the largest number and fails; too small: 0 or a denormal number, which is right.
     return in.fail() && std::fabs(value) >= 1 ? HUGE_VAL : value;
+#endif
 }
 
 bool is_integer(std::string_view text) { return text.find_first_of(".eE") == std::string_view::npos; }
@@ -362,19 +377,16 @@ void dump_string(Sha256& to, std::string_view s) {
         const char* named = nullptr;
         for (const char* p = kNamed; *p; p += 2)
             if ((uint32_t)*p == code) named = p;
-        char escape[16];
         if (named) {
             out += '\\';
             out += named[1];
         } else if (code >= 0x20 && code < 0x7F) {
             out += (char)code;
         } else if (code < 0x10000) {
-            std::snprintf(escape, sizeof escape, "\\u%04x", (unsigned)code);
-            out += escape;
+            out += "\\u" + hex_digits(code, 4);
         } else {
-            const unsigned rest = (unsigned)code - 0x10000;
-            std::snprintf(escape, sizeof escape, "\\u%04x\\u%04x", 0xD800 + (rest >> 10), 0xDC00 + (rest & 0x3FF));
-            out += escape;
+            const uint32_t rest = code - 0x10000;
+            out += "\\u" + hex_digits(0xD800 + (rest >> 10), 4) + "\\u" + hex_digits(0xDC00 + (rest & 0x3FF), 4);
         }
     }
     to.add(out + "\"");
@@ -385,9 +397,8 @@ std::string quoted(std::string_view text) {
     std::string out = "'";
     for (size_t i = 0; i < text.size() && i < kMost; i++) {
         const unsigned char c = (unsigned char)text[i];
-        char escape[8];
-        std::snprintf(escape, sizeof escape, c >= 0x20 && c < 0x7F ? "%c" : "\\x%02x", c);
-        out += escape;
+        if (c >= 0x20 && c < 0x7F) out += (char)c;
+        else out += "\\x" + hex_digits(c, 2);
     }
     return out + (text.size() > kMost ? "..." : "") + "'";
 }
