@@ -19,7 +19,7 @@ export async function loadEngine(bytes) {
     if (!(error instanceof WebAssembly.CompileError)) throw error;
     throw new LMBError(
       'This browser cannot run the engine, which needs WebAssembly with SIMD and exceptions. Chrome and Edge have them ' +
-        'from version 95, Firefox from 100, Safari from 16.4.');
+        'from version 95, Firefox from 114, Safari from 16.4.');
   }
   const memory = () => instance.exports.memory.buffer;
   const instance = await WebAssembly.instantiate(module, {
