@@ -60,14 +60,15 @@ def test_speed_compiled_and_against_int8():
     assert report.ratio("packed") == 1
 
 
-def test_training_step(tmp_path):
-    found, shown = figures(tmp_path / "a.json", "training-step", "--smoke", "--rounds", 1)
-    assert list(dict.fromkeys(step["recipe"] for step in found["steps"])) == ["float", *recipe_names()]
-    assert {step["trains_by"] for step in found["steps"]} > {"PyTorch", "engine"}
+def test_training_step(tmp_path, monkeypatch):
+    found, shown = figures(tmp_path / "a.json", "training-step", "--smoke", "--rounds", 1, "--recipe", "sign")
+    assert {step["recipe"] for step in found["steps"]} == {"float", "sign"}
     assert all(step["peak"] is None or step["peak"] >= 0 for step in found["steps"])
     assert "against float" in shown
-    found, _ = figures(tmp_path / "b.json", "training-step", "--smoke", "--rounds", 1, "--recipe", "sign")
-    assert {step["recipe"] for step in found["steps"]} == {"float", "sign"}
+    monkeypatch.setattr("lmb_quant.bench.training_step.can_measure", lambda: False)  # a process for each recipe
+    found, _ = figures(tmp_path / "b.json", "training-step", "--smoke", "--rounds", 1)
+    assert list(dict.fromkeys(step["recipe"] for step in found["steps"])) == ["float", *recipe_names()]
+    assert {step["trains_by"] for step in found["steps"]} > {"PyTorch", "engine"}
 
 
 @pytest.mark.parametrize("name", ["kernels", "speed", "training-step"])

@@ -80,7 +80,16 @@ def test_forms_and_reasons(suite, job, no_compiler):
 def test_a_form_with_a_wrong_output_is_not_timed(suite, job, no_compiler, monkeypatch):
     suite["methods"] = ["lmb"]
     prepared = finish(job(suite))
-    monkeypatch.setattr(timing, "convert", lambda network: lambda image: -network(image))
+
+    class Negative(torch.nn.Module):
+        def __init__(self, network):
+            super().__init__()
+            self.network = network
+
+        def forward(self, image):
+            return -self.network(image)
+
+    monkeypatch.setattr(timing, "convert", Negative)
     (lmb,) = timing.time_cells(prepared.cells[:1], prepared.store, (16, 20), 2)
     assert lmb["forms"] == {}
     assert lmb["reasons"][0].startswith("packed: its output is wrong: -6.0 dB")
