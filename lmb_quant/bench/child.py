@@ -15,6 +15,9 @@ from lmb_quant.errors import LMBError
 
 _T = TypeVar("_T")
 
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+"""The environment of a process whose libraries start one thread."""
+
 
 def in_child(function: Callable[..., _T], *args: Any, environment: Mapping[str, str] | None = None) -> _T:
     """Calls a function of a module in a fresh Python process, with these environment variables beside the present ones.

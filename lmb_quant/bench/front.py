@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lmb_quant.bench.child import in_child
+from lmb_quant.bench.child import ONE_THREAD, in_child
 from lmb_quant.bench.measure import CPU_TIME
 from lmb_quant.bench.suite.measure.timing import time_cells
 from lmb_quant.bench.suite.plan.cell import Cell, lr_size
@@ -100,9 +100,8 @@ def measure_front(
         for cell in cells:
             _make_weights(cell, store)
         tell(f"{len(cells)} networks are compiled, compared and timed in turn")
-        alone = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         size = size or lr_size(loaded.upscale[0])
-        records = in_child(time_cells, cells, store, size, rounds, environment=alone)
+        records = in_child(time_cells, cells, store, size, rounds, environment=ONE_THREAD)
     return FrontReport(
         suite=loaded.name,
         upscale=loaded.upscale[0],

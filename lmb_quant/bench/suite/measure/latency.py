@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from lmb_quant.bench.child import in_child
+from lmb_quant.bench.child import ONE_THREAD, in_child
 from lmb_quant.bench.suite.environment import machine_key
 from lmb_quant.bench.suite.plan.cell import Cell, lr_size
 from lmb_quant.bench.suite.plan.schema import FLOAT
@@ -65,8 +65,8 @@ def measure(cells: Sequence[Cell], selected: Sequence[Cell], store: Store, tell:
     with store.latency_lock():
         for group in to_measure(cells, selected, store):
             tell(f"latency at x{group[0].upscale}: {len(group)} networks are compiled, compared and timed in turn")
-            size, alone = lr_size(group[0].upscale), {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-            records = in_child(time_cells, group, store, size, ROUNDS, environment=alone)
+            size = lr_size(group[0].upscale)
+            records = in_child(time_cells, group, store, size, ROUNDS, environment=ONE_THREAD)
             for cell, record in zip(group, records, strict=True):
                 store.write_latency(machine_key(), cell.latency_key, record)
 
