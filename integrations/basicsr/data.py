@@ -17,6 +17,7 @@ from lmb_quant.errors import LMBError
 from basicsr.data.transforms import augment
 from basicsr.utils import bgr2ycbcr
 
+from .degradation import Degradation
 from .images import BGRImage, find_images, open_store
 
 _GIB = 2**30
@@ -38,6 +39,8 @@ class HRImageDataset(Dataset[dict[str, Any]]):
         use_hflip: Flip at random; training only, default true.
         use_rot: Turn by multiples of 90 degrees at random; training only, default true.
         color: ``y`` gives the luma alone, ``(1, H, W)``; by default RGB.
+        degradation: What damages the LR image: ``blur``, ``noise``, ``jpeg``, see :class:`~.degradation.Degradation`.
+            In training each patch draws its own; in validation each image always has the same. By default none.
         cache_gb: GiB of HR pixels to keep in memory, default 4, for each process of a distributed run. Images beyond
             that are decoded on each use.
 
@@ -53,6 +56,7 @@ class HRImageDataset(Dataset[dict[str, Any]]):
         self.is_train = opt["phase"] == "train"
         if opt.get("color") not in (None, "y"):
             raise LMBError(f"color: {opt['color']!r} is not allowed. Allowed: y, or leave it out for RGB.")
+        self.degradation = Degradation.of(opt.get("degradation"))
         self.gt_size = self._check_gt_size() if self.is_train else _LEAST_LR * self.scale
         paths = find_images(opt["dataroot_gt"])
         budget = int(float(opt.get("cache_gb", 4)) * _GIB)
@@ -80,6 +84,8 @@ class HRImageDataset(Dataset[dict[str, Any]]):
         if self.is_train:
             hr, lr = (image.copy() for image in self._crop(hr, lr))
             hr, lr = augment([hr, lr], self.opt.get("use_hflip", True), self.opt.get("use_rot", True))
+        elif self.degradation is not None:
+            lr = self.degradation(lr, random.Random(index))
         path = str(self.store.paths[index])
         return {"gt": self._to_tensor(hr), "lq": self._to_tensor(lr), "gt_path": path, "lq_path": path}
 
@@ -98,4 +104,7 @@ class HRImageDataset(Dataset[dict[str, Any]]):
         side = self.gt_size // self.scale
         top, left = (random.randint(0, length - side) for length in lr.shape[:2])
         y, x = top * self.scale, left * self.scale
-        return hr[y : y + self.gt_size, x : x + self.gt_size], lr[top : top + side, left : left + side]
+        hr = hr[y : y + self.gt_size, x : x + self.gt_size]
+        if self.degradation is None:
+            return hr, lr[top : top + side, left : left + side]
+        return hr, self.degradation.patch(lr, top, left, side, random.Random(random.getrandbits(64)))

@@ -130,6 +130,7 @@ class HRImages(Dataset):
     use_hflip: _Switch = True
     use_rot: _Switch = True
     color: _Text | None = None
+    degradation: _Mapping | None = None
     cache_gb: _Size = 4
 
 
