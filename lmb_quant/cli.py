@@ -584,6 +584,30 @@ def bench_card(
     _say(f"{output / name}.safetensors: {card.bytes:,} bytes; {scores}")
 
 
+@bench.command("pictures")
+def bench_pictures(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Names that lmb-quant zoo lists, or files.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write, NAME.png.")],
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of HR images; default: scikit-image's photographs.")
+    ] = None,
+    rows: Annotated[int, typer.Option(min=1, help="Images to draw: those with the least gain of the first.")] = 3,
+    jpeg: Annotated[int | None, typer.Option(min=1, max=100, help="Make JPEGs of this quality of LR images.")] = None,
+    noise: Annotated[float, typer.Option(min=0, max=100, help="Add noise to LR images: its deviation, of 255.")] = 0,
+    blur: Annotated[float, typer.Option(min=0, max=10, help="Blur LR images: the deviation in LR pixels.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing picture.")] = False,
+) -> None:
+    """Draw where networks are weak: the images with the least gain over bicubic, and the worst part of each."""
+    from lmb_quant.bench.pictures import compare  # the host is heavy and optional
+    from lmb_quant.integrations.basicsr.degradation import Degradation
+    from lmb_quant.upscaling import Upscaler
+
+    damage = Degradation((blur, blur), (noise, noise), None if jpeg is None else (jpeg, jpeg))
+    networks = {Path(model).stem: Upscaler(_network(model)) for model in models}
+    _say(compare(networks, images, output, rows=rows, degradation=damage, force=force))
+    _say(f"{output}: {rows} images at most, those with the least gain of {Path(models[0]).stem}")
+
+
 @bench.command("report")
 def bench_report(
     output: _Results = Path("lmb-bench"),

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageDraw
-
+from lmb_quant.contact_sheet import Tile, contact_sheet
 from lmb_quant.integrations.basicsr.images import BGRImage, crop_to_multiple, read_bgr, reduce_image
 from lmb_quant.integrations.basicsr.metrics import psnr_y, ssim_y
 from lmb_quant.photographs import HELD_OUT, TRAINING, shipped_photograph
+
+_PART = 112
+"""Side of the part of a photograph that is shown, HR pixels."""
 
 
 @dataclass(frozen=True)
@@ -56,20 +57,18 @@ class HeldOut:
         )
 
     def save_picture(self, path: Path, outputs: dict[str, list[BGRImage]]) -> None:
-        """Writes a part of each photograph, one row each: HR, then the methods' with their PSNR."""
-        side, label = 224, 18
-        columns = {"HR": self.hr, **outputs}
-        sheet = Image.new("RGB", (len(columns) * (side + 4), len(HELD_OUT) * (side + label + 4)), "white")
-        draw = ImageDraw.Draw(sheet)
-        for column, (name, images) in enumerate(columns.items()):
-            for row, (image, reference) in enumerate(zip(images, self.hr, strict=True)):
-                top, left = ((size - side // 2) // 2 for size in image.shape[:2])
-                crop = np.ascontiguousarray(image[top : top + side // 2, left : left + side // 2, ::-1])
-                x, y = column * (side + 4), row * (side + label + 4)
-                text = name if name == "HR" else f"{name} {psnr_y(image, reference, self.upscale):.2f} dB"
-                draw.text((x + 4, y + 3), text, fill="black")
-                sheet.paste(Image.fromarray(crop).resize((side, side), Image.Resampling.NEAREST), (x, y + label))
-        sheet.save(path)
+        """Writes the middle of each photograph, one row each: HR, then the methods' with their PSNR."""
+        rows = []
+        for row, (photograph, reference) in enumerate(zip(HELD_OUT, self.hr, strict=True)):
+            top, left = ((size - _PART) // 2 for size in reference.shape[:2])
+            shown = {Path(photograph).stem: reference} | {
+                f"{name} {psnr_y(images[row], reference, self.upscale):.2f} dB": images[row]
+                for name, images in outputs.items()
+            }
+            rows.append(
+                [Tile(label, image[top : top + _PART, left : left + _PART, ::-1]) for label, image in shown.items()]
+            )
+        contact_sheet(rows, 2 * _PART).save(path)
 
 
 def copy_photographs(folder: Path) -> None:
