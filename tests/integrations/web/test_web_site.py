@@ -48,7 +48,7 @@ def test_the_engine_is_made_of_the_present_sources():
 
 def test_engine_page_and_one_network_are_below_400_kb(files):
     size = sum(len(data) for name, data in files.items() if not name.startswith("networks/"))
-    assert size + len(files["networks/index.json"]) + len(files["networks/lmb_base_x4.safetensors"]) < 400_000
+    assert size + len(files["networks/index.json"]) + len(files["networks/lmb_small_x4.safetensors"]) < 400_000
 
 
 def test_the_list_of_networks_names_what_is_there(files):
