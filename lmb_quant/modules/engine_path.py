@@ -17,14 +17,13 @@ from torch.nn.modules import module as torch_module
 
 from lmb_quant.errors import LMBError
 from lmb_quant.ops import weight_scale
+from lmb_quant.ops._dispatch import PLAIN, something_records
 from lmb_quant.ops._library import find
 from lmb_quant.ops.binary_conv2d.spec import packed_act
 from lmb_quant.ops.binary_unit import Unit, binary_unit
 
 if TYPE_CHECKING:
     from .conv import BinaryConv2d
-
-PLAIN = (Tensor, nn.Parameter)
 
 
 def why_reference(conv: BinaryConv2d) -> str:
@@ -69,11 +68,7 @@ def something_watches() -> bool:
         or torch_module._global_forward_pre_hooks
         or torch_module._global_backward_hooks
         or torch_module._global_backward_pre_hooks
-        or torch.compiler.is_compiling()
-        or torch._C._get_tracing_state() is not None
-        or torch._C._len_torch_dispatch_stack()
-        or torch._C._len_torch_function_stack()
-        or torch._C._functorch.peek_interpreter_stack() is not None
+        or something_records()
     )
 
 

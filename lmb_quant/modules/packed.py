@@ -6,14 +6,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import profiler
 
 from lmb_quant.errors import LMBError, unknown_name
 from lmb_quant.ops import LayerArguments, binary_conv2d, weight_scale
+from lmb_quant.ops._dispatch import is_plain, something_records
 from lmb_quant.ops.binary_conv2d import binary_conv2d_, forget, kernel_of
+from lmb_quant.ops.binary_conv2d.direct import DirectLayer
 from lmb_quant.ops.binary_conv2d.reference import pack_bits
 from lmb_quant.ops.binary_conv2d.spec import (
     ACT_ON,
@@ -32,8 +36,18 @@ from lmb_quant.ops.threshold import Threshold, check_threshold
 from .activation import NONE
 from .conv import BinaryConv2d
 from .engine_path import padding_of
+from .last_reader import is_spent
 
 _BUFFERS = tuple(tensor.buffer for tensor in TENSORS.values())
+
+
+class _Direct(NamedTuple):
+    layer: DirectLayer  # holds the tensors, so that no other gets an id of theirs
+    config: PackedConfig
+    ids: list[int]
+
+
+_DIRECT: WeakKeyDictionary[PackedBinaryConv2d, _Direct] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,11 +256,16 @@ class PackedBinaryConv2d(nn.Module):
         Args:
             input: Floating point; computed in float32.
             overwrite: Whether the result may take the place of ``input``, which a network allows where nothing else
-                reads it; done where the shapes are equal.
+                reads it; done where shape and layout are equal. Within ``nn.Sequential`` the layer finds out by itself.
 
         Raises:
             LMBError: If a gradient is asked for, or shape or dtype do not fit.
         """
+        if not something_records():
+            direct = self._direct(input)
+            if direct is not None:
+                spent = overwrite or is_spent(input)  # on a line of its own: it counts what holds the input
+                return direct.run(input, spent)
         if input.ndim == 3:
             return self.forward(input[None], overwrite)[0]
         if input.ndim != 4 or input.shape[1] != self.config.in_channels:
@@ -266,6 +285,22 @@ class PackedBinaryConv2d(nn.Module):
         if overwrite and self.config.keeps_shape and not torch.onnx.is_in_onnx_export():  # ONNX overwrites nothing
             return binary_conv2d_(input, self.arguments())
         return binary_conv2d(input, self.arguments())
+
+    def _direct(self, x: Tensor) -> DirectLayer | None:
+        """What gives the operator's result for ``x`` with less overhead; None where the operator must run."""
+        if not is_plain(x) or x.dtype != torch.float32 or x.ndim != 4 or profiler._is_profiler_enabled:
+            return None
+        if x.shape[1] != self.config.in_channels or (x.requires_grad and torch.is_grad_enabled()):
+            return None
+        ids = [*map(id, self._buffers.values()), *map(id, map(vars(self).get, _BUFFERS))]
+        known = _DIRECT.get(self)
+        if known is None or known.ids != ids or known.config is not self.config or not known.layer.is_current():
+            arguments = self.arguments()
+            if not DirectLayer.runs(arguments):
+                return None
+            known = _Direct(DirectLayer(arguments, x), self.config, ids)
+            _DIRECT[self] = known
+        return None if known.layer.asks_gradient() else known.layer
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         kept = {name: value for name, value in self._buffers.items() if value is not None}

@@ -17,7 +17,8 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from lmb_quant.errors import LMBError
 from lmb_quant.modules import PackedBinaryConv2d
-from lmb_quant.modules.engine_path import PLAIN, something_watches
+from lmb_quant.modules.engine_path import something_watches
+from lmb_quant.ops._dispatch import PLAIN
 from lmb_quant.ops._library import find
 from lmb_quant.ops.binary_conv2d.spec import ACTS, packed_act
 from lmb_quant.ops.network import EngineNetwork, StageArguments

@@ -2,7 +2,9 @@
 """lmb_quant/modules/packed.py: the packed form equals the training form in eval mode, and behaves as a module."""
 
 import copy
+import dataclasses
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import skimage.data
@@ -11,10 +13,15 @@ from helpers import config, conv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch._subclasses import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lmb_quant import LMBError
 from lmb_quant.binarizers import activation_binarizers, make_activation
 from lmb_quant.modules import ACTIVATIONS, BinaryConv2d, PackedBinaryConv2d, PackedConfig
+from lmb_quant.ops._library import find
+from lmb_quant.ops.binary_conv2d.direct import DirectLayer
 from lmb_quant.ops.binary_conv2d.reference import input_bits, unpack_bits
 
 PACKABLE = [n for n in sorted(activation_binarizers()) if make_activation(conv(2, 2), n, {}).packed_threshold()]
@@ -255,3 +262,185 @@ def test_a_layer_on_another_device_than_its_input_is_an_error():
     assert empty(x.to("meta")).shape == x.shape
     empty.load_state_dict(layer.state_dict(), assign=True)
     assert torch.equal(empty(x), layer(x))
+
+
+def packed_layer(channels=8, **words):
+    return PackedBinaryConv2d.from_binary(layer(channels, channels, **({"act": "rprelu", "skip": True} | words)))
+
+
+class Operators(TorchDispatchMode):
+    """Which operators of ours run."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.namespace == "lmb_quant":
+            self.seen.append(func._opname)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def direct_runs(monkeypatch):
+    """The calls that went past the dispatcher."""
+    runs, run = [], DirectLayer.run
+    monkeypatch.setattr(DirectLayer, "run", lambda self, x, overwrite: runs.append(x) or run(self, x, overwrite))
+    return runs
+
+
+needs_engine = pytest.mark.skipif(find()[0] is None, reason="no engine")
+
+
+@needs_engine
+@pytest.mark.parametrize("size", [(2, 8, 6, 7), (1, 8, 1, 1), (0, 8, 4, 4), (1, 8, 5, 1)], ids=str)
+@pytest.mark.parametrize("last", [False, True])
+def test_a_plain_call_goes_past_the_dispatcher_and_gives_what_the_operator_gives(size, last, direct_runs):
+    packed, x = packed_layer(), torch.randn(size)
+    x = x.contiguous(memory_format=torch.channels_last) if last else x
+    y, expected = packed(x), torch.ops.lmb_quant.binary_conv2d(x, *packed.arguments())
+    assert len(direct_runs) == 1
+    assert torch.equal(y, expected)
+    assert (y.stride(), y.dtype, y.requires_grad) == (expected.stride(), torch.float32, False)
+    before, version = x.clone(), x._version
+    place = packed(x, overwrite=True)
+    assert torch.equal(place, y)
+    assert (place is x) == x.is_contiguous(memory_format=torch.channels_last)
+    assert x._version == version + (place is x)
+    assert place is x or torch.equal(x, before)
+
+
+class Marked(torch.Tensor):
+    pass
+
+
+def zeros(x):
+    return torch._efficientzerotensor(x.shape)
+
+
+def tangent(x):
+    """A view whose values are negated only when they are read."""
+    return torch.complex(torch.zeros_like(x), -x).conj().imag
+
+
+OTHERS = {
+    "double": torch.Tensor.double,
+    "bfloat16": torch.Tensor.bfloat16,
+    "zeros": zeros,
+    "negative": tangent,
+    "subclass": lambda x: x.as_subclass(Marked),
+}
+
+
+@needs_engine
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_tensors_take_the_operator(name, direct_runs):
+    packed, x = packed_layer(), OTHERS[name](torch.randn(1, 8, 6, 7))
+    with Operators() as operators:
+        expected = torch.ops.lmb_quant.binary_conv2d(x, *packed.arguments())
+    y = packed(x)
+    assert not direct_runs
+    assert operators.seen
+    assert torch.equal(y, expected)
+    assert y.dtype == x.dtype
+    plain = packed((x.float() + torch.zeros(1)).as_subclass(torch.Tensor))
+    torch.testing.assert_close(y.float().as_subclass(torch.Tensor), plain, rtol=0.01, atol=0.01)
+    assert len(direct_runs) == 1
+
+
+@needs_engine
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_who_watches_operators_sees_them(direct_runs):
+    packed, x = packed_layer(), torch.randn(1, 8, 6, 7)
+    expected = packed(x)
+    del direct_runs[:]
+    with Operators() as operators:
+        assert torch.equal(packed(x), expected)
+    assert operators.seen == ["binary_conv2d"]
+    with torch.profiler.profile() as profile:
+        assert torch.equal(packed(x), expected)
+    assert "lmb_quant::binary_conv2d" in {event.key for event in profile.key_averages()}
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        assert type(packed(x)) is not torch.Tensor
+    assert "binary_conv2d" in str(make_fx(packed)(x).graph)
+    traced = torch.jit.trace(packed, x, check_trace=False)
+    assert "lmb_quant::binary_conv2d" in str(traced.graph)
+    assert torch.equal(torch.compile(packed, backend="aot_eager", fullgraph=True)(x), expected)
+    assert torch.equal(torch.export.export(packed, (x,)).module()(x), expected)
+    assert not direct_runs
+
+
+@needs_engine
+def test_changes_of_a_layer_are_noticed_past_the_dispatcher(direct_runs):
+    packed, x = packed_layer(activation="rsign"), torch.randn(1, 8, 6, 7)
+    packed(x)
+
+    def check():
+        y = packed(x)
+        assert torch.equal(y, torch.ops.lmb_quant.binary_conv2d(x, *packed.arguments()))
+        return y
+
+    known = [check()]
+    changes = (
+        lambda: packed.bias.add_(1),
+        lambda: packed.weight_packed.bitwise_not_(),
+        lambda: setattr(packed, "weight_scale", packed.weight_scale * 2),
+        lambda: packed._buffers.update(bias=packed.bias - 3),
+        lambda: setattr(packed, "threshold_gain", torch.ones(8) * 0.3),  # a plain attribute: there was none
+        lambda: setattr(packed, "config", dataclasses.replace(packed.config, skip=False)),
+        lambda: packed.load_state_dict({name: t * 3 for name, t in packed.state_dict().items()}),
+        lambda: packed.load_state_dict({name: t * 2 for name, t in packed.state_dict().items()}, assign=True),
+    )
+    for i, change in enumerate(changes):
+        if i == 5:
+            packed.threshold_gain = None
+        change()
+        if i == 4:
+            with pytest.raises(LMBError, match="gain"):  # as from the operator: this threshold has none
+                packed(x)
+            continue
+        known.append(check())
+        assert not torch.equal(known[-1], known[-2])
+    swapped = {"bias": packed.bias + 5}
+    assert not torch.equal(torch.func.functional_call(packed, swapped, (x,)), known[-1])
+    assert torch.equal(check(), known[-1])
+
+
+@needs_engine
+def test_a_layer_loaded_in_inference_mode_is_not_the_one_before(direct_runs):
+    with torch.inference_mode():
+        packed, x = packed_layer(), torch.randn(1, 8, 6, 7)
+        before = packed(x)
+        packed.load_state_dict({name: t * 2 for name, t in packed.state_dict().items()})
+        assert not torch.equal(packed(x), before)
+        assert torch.equal(packed(x), torch.ops.lmb_quant.binary_conv2d(x, *packed.arguments()))
+    assert len(direct_runs) == 3
+
+
+@needs_engine
+def test_gradients_of_a_buffer_are_the_operators_business(direct_runs):
+    packed, x = packed_layer(), torch.randn(1, 8, 6, 7)
+    packed.weight_scale.requires_grad_()
+    assert packed(x).requires_grad
+    assert not direct_runs
+    with torch.no_grad():
+        assert not packed(x).requires_grad
+    assert len(direct_runs) == 1
+
+
+@needs_engine
+def test_errors_past_the_dispatcher_are_the_operators(direct_runs):
+    packed = PackedBinaryConv2d.from_binary(layer(padding=0))
+    packed(torch.randn(1, 8, 6, 7))
+    with pytest.raises(LMBError, match="output: shape"):
+        packed(torch.randn(1, 8, 2, 2))
+    assert packed(torch.randn(1, 8, 6, 7)).shape == (1, 8, 4, 5)
+
+
+def test_threads_share_a_layer():
+    packed = packed_layer()
+    inputs = [torch.randn(1, 8, side, 9) for side in (5, 6, 7, 8)]
+    expected = [packed(x) for x in inputs]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(20):
+            assert all(map(torch.equal, pool.map(packed, inputs), expected))

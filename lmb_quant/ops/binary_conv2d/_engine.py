@@ -48,6 +48,7 @@ class EngineLayer:
     def __init__(self, library: Library, arguments: LayerArguments, in_channels: int) -> None:
         description, _kept = described(arguments, in_channels)
         self.library, self.handle, self.out_channels = library, ctypes.c_void_p(), len(arguments.weight_packed)
+        self.is_forgotten = False
         status = library.c.lmbq_layer_create(ctypes.byref(description), ctypes.byref(self.handle))
         library.check(status, "packed layer")
         self.kernel = str(library.c.lmbq_layer_kernel(self.handle).decode())
@@ -140,4 +141,6 @@ def layer_of(library: Library, arguments: LayerArguments, in_channels: int) -> E
 def forget(weight_packed: Tensor) -> None:
     """Drops the engine's layer of a packed weight."""
     with _lock:
-        _layers.pop(weight_packed, None)
+        entry = _layers.pop(weight_packed, None)
+    if entry is not None:
+        entry.layer.is_forgotten = True  # for those who kept it
