@@ -415,10 +415,15 @@ def bench_kernels(
 
 @bench.command("speed", cls=_ArchitecturesInHelp)
 def bench_speed(
-    arch: Annotated[str, typer.Option(help="Architecture, x4.")] = "srresnet",
+    network: Annotated[
+        str | None, typer.Option(help="A network that comes with the package, or a packed file, in place of --arch.")
+    ] = None,
+    arch: Annotated[str | None, typer.Option(help="Architecture, x4.", show_default="srresnet")] = None,
     blocks: Annotated[int | None, typer.Option(min=1, help="Parts of its body.")] = None,
-    num_feat: Annotated[int, typer.Option(min=1, help="Channels of the body.")] = 64,
-    recipe: Annotated[str, typer.Option(help="Recipe of the packed form, name or file.")] = "lmb",
+    num_feat: Annotated[int | None, typer.Option(min=1, help="Channels of the body.", show_default="64")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Recipe of the packed form, name or file.", show_default="lmb")
+    ] = None,
     size: Annotated[tuple[int, int], typer.Option(min=1, help="Height and width of the LR image, pixels.")] = (
         180,
         320,
@@ -432,10 +437,13 @@ def bench_speed(
     from lmb_quant.bench.speed import measure_speed
 
     if smoke:
-        blocks, num_feat, size, rounds = 1, 8, (12, 16), 1
+        size, rounds = (12, 16), 1
+        if network is None:
+            blocks, num_feat = 1, 8
     with _figures(output) as (tell, write):
         write(
             measure_speed(
+                network=network,
                 arch=arch,
                 blocks=blocks,
                 num_feat=num_feat,
@@ -622,18 +630,10 @@ def bench_report(
 
 def _network(name_or_file: str) -> nn.Module:
     """A packed network by the name under which it comes with the package, or by its file."""
-    from lmb_quant.serialize import from_pretrained, load
-    from lmb_quant.zoo import network_names
+    from lmb_quant.serialize import load_named
 
-    if name_or_file in network_names():
-        return from_pretrained(name_or_file)
-    if not Path(name_or_file).is_file():
-        raise LMBError(
-            f"--model: {name_or_file!r} is no file. Allowed: a file of lmb_quant.save(), or a name: "
-            f"{', '.join(network_names())}."
-        )
     try:
-        return load(name_or_file)
+        return load_named(name_or_file, "--model")
     except UnknownArchitectureError as error:
         try:
             from lmb_quant.integrations.spandrel import load_network  # a host is optional

@@ -45,7 +45,7 @@ from lmb_quant.rewrite import recipe_of, remember_recipe
 from lmb_quant.stages import described
 from lmb_quant.versions import package_version
 from lmb_quant.wrappers import unwrapped, wrapped_parts
-from lmb_quant.zoo import network_file
+from lmb_quant.zoo import network_file, network_names
 
 _MAX_HEADER = 16 << 20
 _OF_TORCH = (b"PK\x03\x04", b"\x80\x02\x8a\x0a")  # torch.save's: a zip archive; before PyTorch 1.6 a pickle
@@ -132,6 +132,26 @@ def from_pretrained(name: str) -> nn.Module:
     """
     with network_file(name) as path:
         return load(path)
+
+
+def load_named(name_or_file: str, argument: str = "network") -> nn.Module:
+    """Loads a packed network, by the name under which it comes with the package or from its file.
+
+    Args:
+        name_or_file: One of :func:`lmb_quant.zoo.network_names`, or the path of a file of :func:`save`.
+        argument: What the user calls it, for messages.
+
+    Raises:
+        LMBError: If it is neither; and as :func:`load`.
+    """
+    if name_or_file in network_names():
+        return from_pretrained(name_or_file)
+    if not Path(name_or_file).is_file():
+        raise LMBError(
+            f"{argument}: {name_or_file!r} is no file. Allowed: a file of lmb_quant.save(), or a name: "
+            f"{', '.join(network_names())}."
+        )
+    return load(name_or_file)
 
 
 def _plain(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Encoded]]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time of one layer: packed against fp32, bf16 and int8."""
+"""Time of one layer: packed against fp32, bf16, int8 and OpenVINO's 1-bit convolution."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from lmb_quant.machine import Machine
 from lmb_quant.modules import PackedBinaryConv2d
 from lmb_quant.table import render
 
-from . import compiled
+from . import compiled, openvino_layer
 from .child import in_child
-from .layers import PACKED_IN_PLACE, Form, float_forms, make_input, make_layer, packed_forms
+from .layers import PACKED_IN_PLACE, Form, float_forms, make_input, make_layer, packed_forms, sign_forms
 from .measure import Timing, clock_of, require, sqnr, thread_count, time_in_turn
 from .report import to_json
 
@@ -116,7 +116,8 @@ def measure_kernels(
 
     The float forms have the same parts: convolution, bias, RPReLU, skip, channels-last; the packed one has the local
     mean too. ``int8`` quantises its input to 8 bits a value, and its output is float32 again. bf16 is left out where
-    the CPU has no instructions for it.
+    the CPU has no instructions for it. OpenVINO's layer and the packed one beside it take the sign in place of the
+    local mean; they are measured where ``openvino`` is installed, by the instruction set in use.
 
     Args:
         channels: Channel counts, each a layer.
@@ -143,6 +144,9 @@ def measure_kernels(
         notes.append("bf16 is left out: the CPU has no instructions for it")
     if with_compiled and not missing and any(form in _PYTORCH_TOO for form in isas):
         notes.append("avx2: PyTorch is held back to AVX2 too")
+    if BEST in isas:
+        absent = {openvino_layer.why_not(count): None for count in channels}
+        notes += [f"openvino is left out: {reason}" for reason in absent if reason]
     found = []
     for isa in isas:
         job = (isa, tuple(channels), size, rounds, threads, bf16 and isa not in _PYTORCH_TOO, not missing)
@@ -175,18 +179,21 @@ def _measure(
         tell(f"{count} channels")
         with torch.inference_mode(), torch.random.fork_rng(devices=()), compiled.frozen():
             torch.manual_seed(0)
-            layers.append(_measure_layer(count, size, rounds, threads, bf16, with_compiled))
+            openvino = isa == BEST and not openvino_layer.why_not(count)
+            layers.append(_measure_layer(count, size, rounds, threads, bf16, with_compiled, openvino))
     return IsaTimes(isa, machine, tuple(layers))
 
 
 def _measure_layer(
-    channels: int, size: tuple[int, int], rounds: int, threads: int, bf16: bool, with_compiled: bool
+    channels: int, size: tuple[int, int], rounds: int, threads: int, bf16: bool, with_compiled: bool, openvino: bool
 ) -> LayerTimes:
     layer, x = make_layer(channels), make_input(channels, *size)
     forms: dict[str, Form] = {}
     found: dict[str, float] = {}
     with thread_count(threads):
         forms |= packed_forms(layer, x, threads)
+        if openvino:
+            forms |= sign_forms(make_layer(channels, window=None), x, threads)
         forms |= float_forms(layer, x, threads, bf16=bf16, with_compiled=with_compiled)
     for name, form in forms.items():
         found[name] = sqnr(form.expected, form.output)

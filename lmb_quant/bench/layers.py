@@ -18,8 +18,10 @@ from lmb_quant.ops.binary_conv2d import reference, spec
 
 from .compiled import compiled
 from .measure import Competitor
+from .openvino_layer import openvino_layer
 
 PACKED_IN_PLACE, PACKED, FP32, BF16, INT8 = "packed, in place", "packed", "fp32", "bf16", "int8"
+PACKED_SIGN, OPENVINO = "packed, sign", "openvino, sign"
 COMPILED = ", compiled"
 
 
@@ -82,10 +84,17 @@ class Int8Layer(nn.Module):
         return F.prelu(y, self.layer.slope).add_(self.layer.zeta).add_(x)
 
 
-def make_layer(channels: int, window: int = 3) -> BinaryConv2d:
-    """Makes a 3 x 3 binary layer with a scale a channel, bias, RPReLU and skip; its parameters are random."""
+def make_layer(channels: int, window: int | None = 3) -> BinaryConv2d:
+    """Makes a 3 x 3 binary layer with a scale a channel, bias, RPReLU and skip; its parameters are random.
+
+    Args:
+        channels: Inputs and outputs.
+        window: Pixels along a side of the local mean; None for the sign.
+    """
     conv = nn.Conv2d(channels, channels, 3, padding=1)
-    words: dict[str, Any] = {"activation": "local_mean", "activation_options": {"window": window}}
+    words: dict[str, Any] = {"activation": "sign", "activation_options": {}}
+    if window is not None:
+        words = {"activation": "local_mean", "activation_options": {"window": window}}
     config = LayerConfig(**words, weight="sign", weight_options={}, act="rprelu", skip=True)
     layer = BinaryConv2d.from_float(conv, config).eval().requires_grad_(False)
     for parameter in layer.act.parameters():
@@ -102,13 +111,29 @@ def make_input(channels: int, height: int, width: int) -> Tensor:
 def packed_forms(layer: BinaryConv2d, x: Tensor, threads: int) -> Iterator[tuple[str, Form]]:
     """Yields the packed forms, compared with the operator's definition, its values in float64."""
     packed = PackedBinaryConv2d.from_binary(layer)
-    a = packed.arguments()
-    floats = [name for name in spec.TENSORS if name != "weight_packed"]
-    doubles: Any = {name: t.double() for name in floats if (t := getattr(a, name)) is not None}
-    expected = reference.binary_conv2d(x, a._replace(**doubles))
+    expected = _defined(packed, x)
     in_place: Callable[[Tensor], Tensor] = lambda x: packed(x, overwrite=True)  # noqa: E731
     for name, run in ((PACKED_IN_PLACE, in_place), (PACKED, packed)):
         yield name, _form(run, x, expected, threads, 100)  # a single wrong bit would show
+
+
+def sign_forms(layer: BinaryConv2d, x: Tensor, threads: int) -> Iterator[tuple[str, Form]]:
+    """Yields the packed layer and OpenVINO's, which has no local means: both of a layer that is binarised by sign.
+
+    Both have memory of their own for the output. They are compared as the other packed forms are.
+    """
+    packed = PackedBinaryConv2d.from_binary(layer)
+    expected = _defined(packed, x)
+    for name, run in ((PACKED_SIGN, packed), (OPENVINO, openvino_layer(packed, x.shape[2], x.shape[3], threads))):
+        yield name, _form(run, x, expected, threads, 100)
+
+
+def _defined(packed: PackedBinaryConv2d, x: Tensor) -> Tensor:
+    """The packed operator's definition, its values in float64."""
+    a = packed.arguments()
+    floats = [name for name in spec.TENSORS if name != "weight_packed"]
+    doubles: Any = {name: t.double() for name in floats if (t := getattr(a, name)) is not None}
+    return reference.binary_conv2d(x, a._replace(**doubles))
 
 
 def float_forms(

@@ -27,7 +27,7 @@ from lmb_quant.table import render
 from . import compiled, memory
 from .kernels import has_bf16
 from .measure import CPU_TIME, WALL_TIME, Competitor, Timing, require, sqnr, thread_count, time_in_turn
-from .networks import Networks, make_image, make_networks
+from .networks import Networks, make_image, make_networks, read_networks
 from .report import to_json
 
 PACKED, FLOAT, INT8, BF16, COMPILED = "packed", "float", "int8, PT2E", "bf16", ", compiled"
@@ -41,7 +41,7 @@ _LEAST_SQNR = {
 
 @dataclass(frozen=True)
 class NetworkTime:
-    """Seconds of one form of the network; SQNR of the packed form against the training form, else against float, dB."""
+    """Seconds of one form of the network; SQNR of a packed form against its definition, else against float, dB."""
 
     name: str
     threads: int
@@ -70,6 +70,7 @@ class SpeedReport:
     bits, scales, biases and parameters of the activation functions; in float, weights and biases.
     """
 
+    network: str | None
     arch: str
     recipe: str
     arguments: dict[str, Any]
@@ -97,9 +98,11 @@ class SpeedReport:
     def __str__(self) -> str:
         arguments = ", ".join(f"{name} {value}" for name, value in self.arguments.items())
         height, width = self.size
+        name = "" if self.network is None else f"{self.network}: "
         title = (
-            f"{self.arch} ({arguments}), recipe {self.recipe}, on {height} x {width} pixels; one thread: {CPU_TIME}, "
-            f"several: {WALL_TIME}; {self.rounds} interleaved rounds\n{self.machine}; body by {', '.join(self.kernels)}"
+            f"{name}{self.arch} ({arguments}), recipe {self.recipe}, on {height} x {width} pixels; one thread: "
+            f"{CPU_TIME}, several: {WALL_TIME}; {self.rounds} interleaved rounds\n"
+            f"{self.machine}; body by {', '.join(self.kernels)}"
         )
         rows = [
             (
@@ -133,27 +136,30 @@ class SpeedReport:
 
 def measure_speed(
     *,
-    arch: str = "srresnet",
+    network: str | None = None,
+    arch: str | None = None,
     blocks: int | None = None,
-    num_feat: int = 64,
-    recipe: str = "lmb",
+    num_feat: int | None = None,
+    recipe: str | None = None,
     size: tuple[int, int] = (180, 320),
     rounds: int = 9,
     threads: int = 2,
     with_compiled: bool = True,
     tell: Callable[[str], None] = lambda _: None,
 ) -> SpeedReport:
-    """Times a network of SR factor 4 in all its forms, in turn, once their outputs have been compared.
+    """Times a network in all its forms, in turn, once their outputs have been compared.
 
     Packed, in one call of the engine and layer by layer; float, which is the same network with ReLU in place of binary
     units; packed and float under torch.compile too; torchao's int8, static and compiled; bf16 where the CPU has
     instructions for it. All channels-last.
 
     Args:
-        arch: Short name of an architecture, for SR factor 4.
+        network: A packed network, by the name under which it comes with the package or by its file. Its float form has
+            random parameters. By default one is made from the four arguments below, which go without ``network``.
+        arch: Short name of an architecture, for SR factor 4; by default ``srresnet``.
         blocks: How many parts the body has, such as residual blocks; by default as many as the architecture's own.
-        num_feat: Channels of the body.
-        recipe: Name or file of the recipe of the packed form.
+        num_feat: Channels of the body; by default 64.
+        recipe: Name or file of the recipe of the packed form; by default ``lmb``.
         size: Height and width of the LR image, pixels; batch 1.
         rounds: Timed runs of each form.
         threads: CPU threads, measured beside one thread.
@@ -166,6 +172,10 @@ def measure_speed(
     for name, value in (("size", min(size)), ("rounds", rounds), ("threads", threads)):
         if value < 1:
             raise LMBError(f"{name}: {value!r} is not allowed. Allowed: a whole number above 0.")
+    made_of = {"arch": arch, "blocks": blocks, "num_feat": num_feat, "recipe": recipe}
+    for name, word in made_of.items():
+        if network is not None and word is not None:
+            raise LMBError(f"{name}: {word!r} is not allowed beside network. Allowed: one of the two.")
     notes: list[str] = []
     missing = compiled.why_not() if with_compiled else "not asked for"
     if missing:
@@ -173,7 +183,11 @@ def measure_speed(
     counts = (1,) if threads == 1 else (1, threads)
     with torch.inference_mode(), torch.random.fork_rng(devices=()), compiled.frozen():
         torch.manual_seed(0)
-        networks, image = make_networks(arch, blocks, num_feat, recipe), make_image(*size)
+        if network is None:
+            networks = make_networks(arch or "srresnet", blocks, num_feat or 64, recipe or "lmb")
+        else:
+            networks = read_networks(network)
+        image = make_image(*size)
         runs = dict(_forms(networks, image, not missing, notes))
         found, competitors = {}, {}
         for count in counts:
@@ -191,8 +205,9 @@ def measure_speed(
         notes.append("peak memory is not measured: the system does not tell it")
     layers = [layer for layer in summary(networks.packed, (1, 3, 8, 8)).layers if layer.bits == 1]
     return SpeedReport(
+        network=network,
         arch=networks.name,
-        recipe=recipe,
+        recipe=networks.recipe,
         arguments=networks.arguments,
         size=size,
         rounds=rounds,

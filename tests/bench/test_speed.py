@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """lmb-quant bench kernels, speed and training-step, in sizes of a moment."""
 
+import importlib.util
 import json
 
 import pytest
+import torch
 from helpers import needs_compiler
 from typer.testing import CliRunner
 
+import lmb_quant as lmb
 from lmb_quant import LMBError
 from lmb_quant.bench.kernels import measure_kernels
 from lmb_quant.bench.speed import measure_speed
 from lmb_quant.cli import app
 from lmb_quant.recipe import recipe_names
+
+HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
 
 
 def command(*arguments):
@@ -32,10 +37,31 @@ def test_kernels(tmp_path):
     for times in found["isas"]:
         (layer,) = times["layers"]
         names = [form["name"] for form in layer["forms"]]
-        assert names[:3] == ["packed, in place", "packed", "fp32"]
-        assert all(form["sqnr"] > 90 and form["timing"]["wall"]["minimum"] > 0 for form in layer["forms"][:3])
+        beside = ["packed, sign", "openvino, sign"] if HAS_OPENVINO and times["isa"] == "best" else []
+        assert names[: len(beside) + 3] == ["packed, in place", "packed", *beside, "fp32"]
+        for form in layer["forms"][: len(beside) + 3]:
+            assert form["sqnr"] is None or form["sqnr"] > 90
+            assert form["timing"]["wall"]["minimum"] > 0
     assert "packed in place is faster" in shown
     assert "compiled forms, and int8 with them, are left out: not asked for" in shown
+
+
+def test_without_openvino_its_row_is_absent_and_a_line_says_how_to_get_it(monkeypatch):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else find_spec(name))
+    shown = str(measure_kernels(channels=[8], size=(6, 7), rounds=1, with_compiled=False))
+    assert "openvino, sign" not in shown
+    assert "openvino is left out: it is not installed. To install it: pip install 'lmb-quant[bench]'" in shown
+
+
+@pytest.mark.skipif(not HAS_OPENVINO, reason="needs openvino")
+def test_openvino_computes_the_packed_layer_of_signs_and_nothing_else_is_timed(monkeypatch):
+    shown = str(measure_kernels(channels=[24, 12], size=(9, 7), rounds=1, with_compiled=False))
+    assert shown.count("openvino, sign") == 1
+    assert "openvino is left out: its results are wrong for 12 channels. Allowed: multiples of 8" in shown
+    monkeypatch.setattr("lmb_quant.bench.layers.openvino_layer", lambda *arguments: torch.neg)
+    with pytest.raises(LMBError, match="8 channels: openvino, sign: its output is wrong"):
+        measure_kernels(channels=[8], size=(9, 7), rounds=1, with_compiled=False)
 
 
 def test_speed(tmp_path):
@@ -49,10 +75,35 @@ def test_speed(tmp_path):
     assert "threads gain" in shown
 
 
+def test_speed_of_a_network_that_comes_with_the_package(tmp_path):
+    found, shown = figures(tmp_path / "a.json", "speed", "--smoke", "--network", "lmb_base_x4", "--threads", 1)
+    assert (found["network"], found["arch"], found["recipe"]) == ("lmb_base_x4", "srresnet", "lmb-plus")
+    assert found["arguments"]["tail"] == "pointwise"
+    assert "lmb_base_x4: srresnet (num_in_ch 3" in shown
+    assert {form["name"] for form in found["forms"]} == {"packed", "packed, layer by layer", "float"}
+    assert all(form["sqnr"] is None or form["sqnr"] > 30 for form in found["forms"])
+
+
+def test_networks_that_cannot_be_timed(tmp_path):
+    gray = lmb.convert(lmb.archs.LMBSRResNet(num_in_ch=1, num_out_ch=1, num_feat=8, num_block=1, upscale=2))
+    lmb.save(gray, tmp_path / "gray.safetensors")
+    (tmp_path / "text.safetensors").write_text("no network")
+    for name, words in {
+        "lmb_bas_x4": r"network: 'lmb_bas_x4' is no file. Allowed: a file .* or a name: .*lmb_base_x4, lmb_large_x4",
+        str(tmp_path / "text.safetensors"): r"text.safetensors: it is not a safetensors file",
+        str(tmp_path / "gray.safetensors"): r"network: num_in_ch 1 is not allowed. Allowed: 3",
+    }.items():
+        with pytest.raises(LMBError, match=words):
+            measure_speed(network=name)
+    with pytest.raises(LMBError, match="recipe: 'lmb' is not allowed beside network"):
+        measure_speed(network="lmb_base_x4", recipe="lmb")
+
+
 @needs_compiler
-def test_speed_compiled_and_against_int8():
+def test_speed_compiled_and_against_int8(tmp_path):
     pytest.importorskip("torchao")
-    report = measure_speed(blocks=1, num_feat=8, size=(12, 16), rounds=1, threads=1)
+    lmb.save(lmb.convert(lmb.archs.LMBSRResNet(num_feat=8, num_block=1)), tmp_path / "net.safetensors")
+    report = measure_speed(network=str(tmp_path / "net.safetensors"), size=(12, 16), rounds=1, threads=1)
     names = {form.name: form for form in report.forms}
     assert {"packed", "packed, compiled", "float", "float, compiled", "int8, PT2E, compiled"} <= set(names)
     assert names["int8, PT2E, compiled"].sqnr > 20
