@@ -430,6 +430,9 @@ def bench_speed(
     ),
     rounds: _Rounds = 9,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads, measured beside one thread.")] = 2,
+    with_compiled: Annotated[
+        bool, typer.Option("--compiled/--no-compiled", help="The forms under torch.compile, and int8: minutes.")
+    ] = True,
     output: _Figures = None,
     smoke: _Smoke = False,
 ) -> None:
@@ -451,7 +454,7 @@ def bench_speed(
                 size=size,
                 rounds=rounds,
                 threads=threads,
-                with_compiled=not smoke,
+                with_compiled=with_compiled and not smoke,
                 tell=tell,
             )
         )
@@ -460,7 +463,9 @@ def bench_speed(
 @bench.command("front")
 def bench_front(
     suite: Annotated[str, typer.Option(help="Name of a suite, or its file.")] = "front",
-    only: Annotated[str | None, typer.Option(help="Glob: only cells with such a name, or part of it.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Glob: only cells with such a name, or part of it; again for more.")
+    ] = None,
     rounds: _Rounds = 9,
     output: _Figures = None,
     smoke: _Smoke = False,
@@ -470,7 +475,9 @@ def bench_front(
 
     with _figures(output) as (tell, write):
         write(
-            measure_front(suite, only=only, rounds=1 if smoke else rounds, size=(12, 16) if smoke else None, tell=tell)
+            measure_front(
+                suite, only=only or (), rounds=1 if smoke else rounds, size=(12, 16) if smoke else None, tell=tell
+            )
         )
 
 

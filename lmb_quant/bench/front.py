@@ -71,7 +71,7 @@ class FrontReport:
 def measure_front(
     suite: str | Path = "front",
     *,
-    only: str | None = None,
+    only: Sequence[str] = (),
     size: tuple[int, int] | None = None,
     rounds: int = 9,
     tell: Callable[[str], None] = lambda _: None,
@@ -82,20 +82,21 @@ def measure_front(
 
     Args:
         suite: Name of a shipped suite, or path; its first SR factor and seed are taken.
-        only: Glob for the names of cells, or for parts of them.
+        only: Globs for the names of cells, or for parts of them; none selects all.
         size: Height and width of the LR image, pixels; by default that of a result of 720 x 1280.
         rounds: Timed runs of each form.
         tell: Gets a word on what is done now.
 
     Raises:
-        LMBError: If the suite is wrong, or the glob matches nothing.
+        LMBError: If the suite is wrong, or a glob matches nothing.
     """
     loaded = Suite.load(suite)
     photographs = Data(source="photographs", train=["photographs"], test=["photographs"])
     plain = loaded.model_copy(update={"data": photographs})
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
-        cells = _distinct(select(make_cells(plain, find_data(plain, None, store.root)), only), loaded.upscale[0])
+        made = make_cells(plain, find_data(plain, None, store.root))
+        cells = _distinct([cell for glob in only or (None,) for cell in select(made, glob)], loaded.upscale[0])
         tell(f"{len(cells)} networks are made")
         for cell in cells:
             _make_weights(cell, store)

@@ -8,11 +8,10 @@ import pytest
 import torch
 
 from lmb_quant import LMBError
-from lmb_quant.bench import layers
+from lmb_quant.bench import layers, memory
 from lmb_quant.bench.child import in_child
 from lmb_quant.bench.kernels import measure_kernels
 from lmb_quant.bench.measure import Competitor, clock_of, require, sqnr, time_in_turn
-from lmb_quant.bench.memory import can_measure, peak_of_float
 from lmb_quant.bench.networks import make_networks
 from lmb_quant.bench.report import check_output, write_output
 from lmb_quant.bench.speed import measure_speed
@@ -90,15 +89,18 @@ def test_a_process_of_its_own(monkeypatch):
         in_child(exits, 3)
 
 
-@pytest.mark.skipif(not can_measure(), reason="the system does not tell a process's peak")
+def peaks(path, arch, arguments):
+    """Those of a small and of a large image, in the process that asks."""
+    return [memory._float_peak(path, arch, arguments, (side, side), 1) for side in (32, 96)]
+
+
+@pytest.mark.skipif(not memory.can_measure(), reason="the system does not tell a process's peak")
 def test_the_peak_of_memory_grows_with_the_image(tmp_path):
     from safetensors.torch import save_file
 
     net = make_networks("vdsr", 1, 16)
     save_file({name: t.contiguous() for name, t in net.floating.state_dict().items()}, tmp_path / "net.safetensors")
-    small, large = (
-        peak_of_float(tmp_path / "net.safetensors", net.name, net.arguments, (side, side), 1) for side in (32, 96)
-    )
+    small, large = in_child(peaks, tmp_path / "net.safetensors", net.name, net.arguments)
     values = 16 * (4 * 96) ** 2  # of one feature map
     assert large - small > 4 * values
 

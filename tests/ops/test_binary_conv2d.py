@@ -293,30 +293,33 @@ def test_inputs_that_do_not_fit_are_refused(x):
         binary_conv2d(x, layer())
 
 
-def switched(**environment):
+def test_environment_switches():
+    """In one process, which forgets what it found: the environment is read when the engine is looked for."""
     code = """
 import os, warnings
-os.environ.update({environment})
-import torch
-from lmb_quant.ops import active_kernel, sign_pm1
-with warnings.catch_warnings(record=True) as caught:
-    warnings.simplefilter("always")
-    for _ in range(2):
+from lmb_quant.ops import _library
+for switches in SWITCHES:
+    for name in ("LMB_QUANT_KERNELS", "LMB_QUANT_ISA"):
+        os.environ.pop(name, None)
+    os.environ.update(switches)
+    _library.find.cache_clear()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         try:
-            print(active_kernel())
+            print(_library.active_kernel(), end=" ")
         except ValueError as error:
-            print("refused:", error)
-print(len(caught))
+            print("refused:", error, end=" ")
+    print(len(caught), "warnings")
 """
-    return run_python(code.replace("{environment}", repr(environment)))
-
-
-def test_environment_switches():
-    assert switched(LMB_QUANT_KERNELS="off").startswith("PyTorch reference (LMB_QUANT_KERNELS=off)")
-    assert "Did you mean 'off'" in switched(LMB_QUANT_KERNELS="of")
+    switches = [{"KERNELS": "off"}, {"KERNELS": "of"}, {"KERNELS": "require", "ISA": "portable"}, {"ISA": "sse9"}]
+    switches = [{f"LMB_QUANT_{name}": value for name, value in given.items()} for given in switches]
+    off, unknown, required, isa = run_python(code.replace("SWITCHES", repr(switches))).splitlines()
+    assert off == "PyTorch reference (LMB_QUANT_KERNELS=off) 0 warnings"
+    assert unknown.startswith("refused")
+    assert "Did you mean 'off'" in unknown
     if "engine" in active_kernel():
-        assert switched(LMB_QUANT_KERNELS="require", LMB_QUANT_ISA="portable").startswith("engine, portable")
-        assert "refused" in switched(LMB_QUANT_ISA="sse9")
+        assert required == "engine, portable 0 warnings"
+        assert isa.startswith("refused")
 
 
 def test_without_the_library_there_is_one_warning():

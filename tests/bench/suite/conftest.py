@@ -36,6 +36,7 @@ SUITE: dict[str, Any] = {
         "validate_every": 3,
         "checkpoint_every": 3,
     },
+    "latency": False,  # compiles for a minute; measured by tests of its own
 }
 
 

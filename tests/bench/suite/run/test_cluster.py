@@ -27,7 +27,7 @@ from lmb_quant.bench.suite.run.progress import steps_done
 
 suite, data, output = map(Path, sys.argv[1:])
 job = prepare(suite, data=data, output=output)
-nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
 second = nodes.add_node(num_cpus=1)
 nodes.wait_for_nodes()
 halted = {}
@@ -60,17 +60,18 @@ print(json.dumps({"ended": ended, "killed": list(halted)}))
 @pytest.mark.train
 @pytest.mark.skipif(not HAS_RAY, reason="needs ray")
 def test_a_killed_node_loses_no_cell_and_none_is_done_twice(suite, write, data, tmp_path):
-    suite["training"] |= {"steps": 240, "validate_every": 240, "checkpoint_every": 20}
+    suite["methods"] = ["float", "lmb"]
+    suite["training"] |= {"steps": 160, "validate_every": 160, "checkpoint_every": 8}
     program = [sys.executable, "-c", PROGRAM, str(write(suite)), str(data), str(tmp_path / "out")]
     environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
     done = subprocess.run(program, capture_output=True, text=True, env=environment, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     assert len(told["killed"]) == 2, "both nodes were to be at work when one was killed"
-    assert sorted(told["ended"]) == [[f"net/{method}/x2/seed0", "done"] for method in ("float", "lmb", "sign")]
-    assert len(list((tmp_path / "out" / "cells").iterdir())) == 3
+    assert sorted(told["ended"]) == [[f"net/{method}/x2/seed0", "done"] for method in ("float", "lmb")]
+    assert len(list((tmp_path / "out" / "cells").iterdir())) == 2
     logs = {work: len(list(work.glob("experiments/cell/train_*.log"))) for work in Path(tmp_path, "out/work").iterdir()}
-    assert sorted(logs.values()) == [1, 1, 2]  # the killed node's cell was continued, the others were done once
+    assert sorted(logs.values()) == [1, 2]  # the killed node's cell was continued, the other was done once
 
 
 @pytest.mark.skipif(not HAS_RAY, reason="needs ray")

@@ -27,10 +27,10 @@ from lmb_quant.integrations.basicsr.checkpoint import load_weights
 from lmb_quant.integrations.basicsr.metrics import run_network
 
 
-def told(job, **options):
+def told(job, jobs=2, **options):
     """Runs a job in two processes; returns the exit code and what was printed."""
     console = Console(file=io.StringIO(), width=200)
-    code = run(job, console, jobs=2, **options)
+    code = run(job, console, jobs=jobs, **options)
     return code, console.file.getvalue()
 
 
@@ -101,7 +101,7 @@ def test_a_run_gives_every_figure_and_a_second_one_does_nothing(suite, job, tmp_
 @pytest.mark.train
 def test_a_killed_run_continues_to_the_same_result(suite, job, command, tmp_path):
     suite["methods"] = ["lmb"]
-    suite["training"] |= {"steps": 300, "validate_every": 100, "checkpoint_every": 10}
+    suite["training"] |= {"steps": 120, "validate_every": 60, "checkpoint_every": 5}
     unbroken = job(suite)
     assert told(unbroken)[0] == 0
     cell = unbroken.cells[0]
@@ -115,7 +115,7 @@ def test_a_killed_run_continues_to_the_same_result(suite, job, command, tmp_path
         process.send_signal(signal.SIGKILL)
     until(lambda: not unbroken.store.is_locked(cell))  # the cell's own process ends with its runner
     assert unbroken.store.result(cell) is None
-    assert 0 < steps_done(cell, unbroken.store) < 300
+    assert 0 < steps_done(cell, unbroken.store) < 120
     assert told(unbroken)[0] == 0
     result = unbroken.store.result(cell)
     assert result["scores"] == expected["scores"]
@@ -125,9 +125,10 @@ def test_a_killed_run_continues_to_the_same_result(suite, job, command, tmp_path
 @pytest.mark.train
 def test_two_runners_share_a_folder_and_do_no_cell_twice(suite, command, job):
     suite["methods"] = ["float", "sign"]
-    runners = [subprocess.Popen(command(suite, "--jobs", "1"), stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    outputs = [runner.communicate(timeout=600)[0] for runner in runners]
-    assert [runner.returncode for runner in runners] == [0, 0]
+    with subprocess.Popen(command(suite, "--jobs", "1"), stdout=subprocess.PIPE, text=True) as other:
+        until((job(suite).store.root / "work").exists)  # it is at work, and so is this process now
+        codes, outputs = zip(told(job(suite), jobs=1), (None, other.communicate(timeout=600)[0]), strict=True)
+    assert (codes[0], other.returncode) == (0, 0)
     assert all(output.count("/x2/seed0: c ") == 2 for output in outputs)  # each waits for what the other does
     done = job(suite)
     for cell in done.cells:
@@ -135,9 +136,10 @@ def test_two_runners_share_a_folder_and_do_no_cell_twice(suite, command, job):
         assert len(logs) == 1, cell.name
 
 
-def test_any_scheduler_will_do(suite, job):
+def test_any_scheduler_will_do(suite, job, monkeypatch):
     """The seam for other schedulers: cells in, pairs of cell and outcome out."""
-    asked = []
+    asked, measured = [], []
+    monkeypatch.setattr("lmb_quant.bench.suite.run.run.measure", lambda *arguments: measured.append(arguments[1]))
 
     def scheduler(cells, store, tick):
         for cell in cells:
@@ -148,10 +150,15 @@ def test_any_scheduler_will_do(suite, job):
     assert code == 0
     assert asked == [cell.name for cell in job(suite).cells]
     assert out.count(": stopped\n") == 3
+    assert measured == []
+    told(job(suite), scheduler=scheduler, latency=True)
+    told(job(suite | {"latency": True}), scheduler=scheduler)
+    assert [[cell.name for cell in cells] for cells in measured] == [[cell.name for cell in job(suite).cells]] * 2
 
 
 def test_a_process_that_dies_is_a_failure_and_a_cell_of_another_process_is_waited_for(suite, job):
     """A scheduler sees a busy cell as neither done nor failed, and takes it when it is free."""
+    suite["training"]["steps"] = 60  # so many that it is seen at work
     ran = job(suite, "float")
     cell = ran.selected[0]
 
