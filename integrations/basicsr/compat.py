@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from lmb_quant.errors import LMBError
+from lmb_quant.integrations._missing import MissingHostError, needed
 from lmb_quant.integrations._torchvision import import_torchvision
 
 INSTALL = "pip install 'lmb-quant[basicsr]' && pip install --no-deps --no-build-isolation basicsr==1.4.2"
@@ -27,7 +28,7 @@ INSTALL = "pip install 'lmb-quant[basicsr]' && pip install --no-deps --no-build-
 _applied: list[str] = []
 
 
-class MissingBasicSRError(LMBError, ImportError):
+class MissingBasicSRError(MissingHostError):
     """BasicSR, or a package it needs, cannot be imported; the message holds the command that installs it."""
 
 
@@ -200,15 +201,13 @@ _AFTER_IMPORT: tuple[Callable[[], None], ...] = (
 
 
 def _apply() -> None:
-    try:
+    with needed("BasicSR", INSTALL, MissingBasicSRError):
         for fix in _BEFORE_IMPORT:
             fix()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             importlib.import_module("basicsr.train")
             importlib.import_module("basicsr.test")
-    except ImportError as error:
-        raise MissingBasicSRError(f"BasicSR cannot be imported: {error}. To install it: {INSTALL}") from error
     for fix in _AFTER_IMPORT:
         fix()
 

@@ -3,18 +3,17 @@
 
 from __future__ import annotations
 
-from lmb_quant.errors import LMBError
-
+from .._missing import MissingHostError, needed
 from .._torchvision import import_torchvision
 
 INSTALL = "pip install 'lmb-quant[spandrel]'"
 
 
-class MissingSpandrelError(LMBError, ImportError):
+class MissingSpandrelError(MissingHostError):
     """spandrel, or a package that it needs, cannot be imported; the message holds the command that installs it."""
 
 
-try:
+with needed("spandrel", INSTALL, MissingSpandrelError):
     import_torchvision()
     from spandrel import MAIN_REGISTRY as MAIN_REGISTRY
     from spandrel import Architecture as Architecture
@@ -24,5 +23,3 @@ try:
     from spandrel import ModelTiling as ModelTiling
     from spandrel import StateDict as StateDict
     from spandrel import UnsupportedModelError as UnsupportedModelError
-except ImportError as error:
-    raise MissingSpandrelError(f"spandrel cannot be imported: {error}. To install it: {INSTALL}") from error

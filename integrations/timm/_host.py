@@ -3,18 +3,17 @@
 
 from __future__ import annotations
 
-from lmb_quant.errors import LMBError
-
+from .._missing import MissingHostError, needed
 from .._torchvision import import_torchvision
 
 INSTALL = "pip install --no-deps timm torchvision && pip install huggingface_hub safetensors"
 
 
-class MissingTimmError(LMBError, ImportError):
+class MissingTimmError(MissingHostError):
     """timm, or a package that it needs, cannot be imported; the message holds the command that installs it."""
 
 
-try:
+with needed("timm", INSTALL, MissingTimmError):
     import_torchvision()
     from timm import create_model as create_model
     from timm import optim as optim
@@ -24,5 +23,3 @@ try:
     from timm.models import list_models as list_models
     from timm.models import load_checkpoint as load_checkpoint
     from timm.models import register_model as register_model
-except ImportError as error:
-    raise MissingTimmError(f"timm cannot be imported: {error}. To install it: {INSTALL}") from error

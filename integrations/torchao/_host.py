@@ -12,10 +12,12 @@ import torch
 
 from lmb_quant.errors import LMBError
 
+from .._missing import MissingHostError, needed
+
 INSTALL = "pip install 'lmb-quant[torchao]'"
 
 
-class MissingTorchAOError(LMBError, ImportError):
+class MissingTorchAOError(MissingHostError):
     """torchao, or a name in it, cannot be imported; the message holds the command that installs it."""
 
 
@@ -49,26 +51,23 @@ def _without_known_noise() -> Iterator[None]:
             logger.removeFilter(_is_news)
 
 
-with _without_known_noise():
-    try:
-        from torchao.core.config import ALLOWED_AO_MODULES as ALLOWED_AO_MODULES
-        from torchao.core.config import AOBaseConfig as AOBaseConfig
-        from torchao.core.config import config_from_dict as config_from_dict
-        from torchao.quantization import FqnToConfig as FqnToConfig
-        from torchao.quantization import Int4WeightOnlyConfig as Int4WeightOnlyConfig
-        from torchao.quantization import (
-            Int8DynamicActivationInt8WeightConfig as Int8DynamicActivationInt8WeightConfig,
-        )
-        from torchao.quantization import IntxUnpackedToInt8Tensor as IntxUnpackedToInt8Tensor
-        from torchao.quantization import IntxWeightOnlyConfig as IntxWeightOnlyConfig
-        from torchao.quantization import PerAxis as PerAxis
-        from torchao.quantization import quant_api as quant_api
-        from torchao.quantization import quantize_ as quantize_
-        from torchao.quantization.quantize_.workflows.intx.intx_unpacked_to_int8_tensor import (
-            IntxUnpackedToInt8TensorActivationQuantization as IntxUnpackedToInt8TensorActivationQuantization,
-        )
-        from torchao.quantization.transform_module import (
-            register_quantize_module_handler as register_quantize_module_handler,
-        )
-    except ImportError as error:
-        raise MissingTorchAOError(f"torchao cannot be imported: {error}. To install it: {INSTALL}") from error
+with _without_known_noise(), needed("torchao", INSTALL, MissingTorchAOError):
+    from torchao.core.config import ALLOWED_AO_MODULES as ALLOWED_AO_MODULES
+    from torchao.core.config import AOBaseConfig as AOBaseConfig
+    from torchao.core.config import config_from_dict as config_from_dict
+    from torchao.quantization import FqnToConfig as FqnToConfig
+    from torchao.quantization import Int4WeightOnlyConfig as Int4WeightOnlyConfig
+    from torchao.quantization import (
+        Int8DynamicActivationInt8WeightConfig as Int8DynamicActivationInt8WeightConfig,
+    )
+    from torchao.quantization import IntxUnpackedToInt8Tensor as IntxUnpackedToInt8Tensor
+    from torchao.quantization import IntxWeightOnlyConfig as IntxWeightOnlyConfig
+    from torchao.quantization import PerAxis as PerAxis
+    from torchao.quantization import quant_api as quant_api
+    from torchao.quantization import quantize_ as quantize_
+    from torchao.quantization.quantize_.workflows.intx.intx_unpacked_to_int8_tensor import (
+        IntxUnpackedToInt8TensorActivationQuantization as IntxUnpackedToInt8TensorActivationQuantization,
+    )
+    from torchao.quantization.transform_module import (
+        register_quantize_module_handler as register_quantize_module_handler,
+    )

@@ -53,6 +53,8 @@ def _is_called_by_a_sequence() -> bool:
 
 def _fewest_references() -> int:
     """References to an argument that is read by nobody else, as :func:`is_spent` counts them; 0 if not known now."""
+    if sys.version_info >= (3, 14):
+        return 0  # a function may borrow its argument there: what the caller holds is not counted again
     if sys.gettrace() or sys.getprofile() or not getattr(sys, "_is_gil_enabled", lambda: True)():
         return 0  # a debugger's references would be counted, and without the lock they cannot be
     return _counted()
