@@ -55,9 +55,14 @@ def _fewest_references() -> int:
     """References to an argument that is read by nobody else, as :func:`is_spent` counts them; 0 if not known now."""
     if sys.version_info >= (3, 14):
         return 0  # a function may borrow its argument there: what the caller holds is not counted again
-    if sys.gettrace() or sys.getprofile() or not getattr(sys, "_is_gil_enabled", lambda: True)():
+    if _something_looks_on() or not getattr(sys, "_is_gil_enabled", lambda: True)():
         return 0  # a debugger's references would be counted, and without the lock they cannot be
     return _counted()
+
+
+def _something_looks_on() -> bool:
+    monitoring = getattr(sys, "monitoring", None)  # since Python 3.12
+    return bool(sys.gettrace() or sys.getprofile() or (monitoring and monitoring.get_tool(monitoring.DEBUGGER_ID)))
 
 
 @cache
