@@ -481,6 +481,43 @@ def bench_front(
         )
 
 
+@bench.command("web")
+def bench_web(
+    network: Annotated[
+        list[str] | None, typer.Option(help="Name of the zoo, x4; again for more. Default: lmb_base_x4, lmb_large_x4.")
+    ] = None,
+    onnxruntime_web: Annotated[
+        Path | None, typer.Option(help="Folder of the npm package; default: node_modules/onnxruntime-web.")
+    ] = None,
+    chromium: Annotated[
+        Path | None, typer.Option(help="Program of Chromium or Chrome; default: it is looked for.")
+    ] = None,
+    size: Annotated[tuple[int, int], typer.Option(min=1, help="Height and width of the input, pixels.")] = (180, 320),
+    rounds: _Rounds = 9,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of ONNX Runtime; the engine has one.")] = 1,
+    output: _Figures = None,
+    smoke: _Smoke = False,
+) -> None:
+    """Time the engine in a headless Chromium against onnxruntime-web: the float twins, and ECBSR in float and int8."""
+    from lmb_quant.bench.web import measure_web
+    from lmb_quant.bench.web.measure import NETWORKS, RUNTIME
+
+    if smoke:
+        size, rounds = (12, 16), 1
+    with _figures(output) as (tell, write):
+        write(
+            measure_web(
+                network or NETWORKS,
+                runtime=onnxruntime_web or RUNTIME,
+                chromium=chromium,
+                size=size,
+                rounds=rounds,
+                threads=threads,
+                tell=tell,
+            )
+        )
+
+
 @bench.command("training-step")
 def bench_training_step(
     recipe: Annotated[list[str] | None, typer.Option(help="Only this recipe; may be given several times.")] = None,

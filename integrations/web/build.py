@@ -2,7 +2,8 @@
 """Compiles the engine to WebAssembly: ``./dev web``, in a checkout.
 
 Zig brings the compiler, the C and the C++ library. Its version is pinned, so that equal sources give equal bytes. Its
-C++ library for WebAssembly has no exceptions, so the files of it that throw and catch are compiled here.
+C++ library for WebAssembly has no exceptions, so the files of it that throw and catch are compiled here. There are two
+engines: one for all browsers with SIMD, and a faster one for those that have relaxed SIMD too.
 """
 
 from __future__ import annotations
@@ -23,14 +24,17 @@ from lmb_quant.errors import LMBError
 from lmb_quant.files import write_atomically
 
 _HERE = Path(__file__).resolve().parent
-ENGINE = _HERE / "package" / "lmb_quant.wasm"
+PACKAGE = _HERE / "package"
+ENGINES = {"lmb_quant.wasm": (), "lmb_quant_relaxed.wasm": ("-mrelaxed-simd",)}
+"""File -> what the kernels are compiled with; engine.js chooses."""
+
 RECORD = _HERE / "lmb_quant.wasm.json"
-"""What the engine was made of: the sources and the version of Zig."""
+"""What the engines were made of: the sources and the version of Zig."""
 
 _OTHER_MACHINES = ("isa_avx2.cpp", "isa_avx512.cpp", "isa_neon.cpp", "isa_portable.cpp", "thread_pool.cpp")
 _EXPORTS = (
     *("malloc", "free", "lmbq_last_error", "lmbq_isa_name", "lmbq_isa_selected", "lmbq_network_open"),
-    *("lmbq_network_close", "lmbq_network_query", "lmbq_network_run_bytes"),
+    *("lmbq_network_close", "lmbq_network_query", "lmbq_network_run_bytes", "lmbq_network_run"),
 )
 _MACHINE = ("-target", "wasm32-wasi", "-msimd128")
 _COMPILE = (
@@ -40,6 +44,8 @@ _COMPILE = (
 )
 _ENGINE = ("-std=c++17", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off", "-DLMBQ_WASM", "-DLMBQ_ONE_THREAD")
 _FAST = "isa_wasm.cpp"  # nearly all of the time is spent here; the rest is made small
+# LLVM's loop strength reduction takes the constants out of addresses, and WebAssembly has room for them there.
+_FAST_FLAGS = ("-O2", "-mllvm", "-disable-lsr")
 _RUNTIME = ("cxa_exception.cpp", "cxa_personality.cpp")
 _RUNTIME_FLAGS = (
     *("-std=c++23", "-D_LIBCXXABI_BUILDING_LIBRARY", "-D_LIBCPP_BUILDING_LIBRARY", "-D_LIBCXXABI_HAS_NO_THREADS"),
@@ -71,7 +77,7 @@ def sources_digest() -> str:
 
 
 def build() -> None:
-    """Compiles the engine, and records what it was made of.
+    """Compiles the engines, and records what they were made of.
 
     Raises:
         LMBError: If ziglang is not installed, or does not compile the sources.
@@ -91,10 +97,12 @@ def build() -> None:
         jobs.append((library / "libunwind" / "src" / "Unwind-wasm.c", (*_COMPILE, *unwind, *folders)))
         engine = (*_COMPILE, *_ENGINE, f"-I{source.parent / 'include'}", f"-I{source}")
         jobs += [
-            (path, (*engine, "-O2" if path.name == _FAST else "-Os"))
+            (path, (*engine, "-Os"))
             for path in sorted(source.rglob("*.cpp"))
-            if path.name not in _OTHER_MACHINES
+            if path.name not in (*_OTHER_MACHINES, _FAST)
         ]
+        common = len(jobs)
+        jobs += [(source / _FAST, (*engine, *_FAST_FLAGS, *flags)) for flags in ENGINES.values()]
         objects = [Path(folder) / f"{number}.o" for number in range(len(jobs))]
 
         def compile_one(number: int) -> None:
@@ -102,14 +110,15 @@ def build() -> None:
             _zig("c++" if path.suffix == ".cpp" else "cc", [*flags, "-c", str(path), "-o", str(objects[number])])
 
         list(pool.map(compile_one, range(len(jobs))))
-        linked = Path(folder) / "linked.wasm"
         exports = [f"-Wl,--export={name}" for name in _EXPORTS]
         flags = [*_MACHINE, "-O2", "-g0", "-s", "-fwasm-exceptions", "-mexec-model=reactor", "-Wl,--gc-sections"]
-        _zig("c++", [*flags, *exports, *map(str, objects), "-o", str(linked)])
-        write_atomically(ENGINE, linked.read_bytes())
+        for name, kernels in zip(ENGINES, objects[common:], strict=True):
+            linked = Path(folder) / name
+            _zig("c++", [*flags, *exports, *map(str, objects[:common]), str(kernels), "-o", str(linked)])
+            write_atomically(PACKAGE / name, linked.read_bytes())
     record = {
         "sources": digest,
-        "engine": hashlib.sha256(ENGINE.read_bytes()).hexdigest(),
+        "engines": {name: hashlib.sha256((PACKAGE / name).read_bytes()).hexdigest() for name in ENGINES},
         "ziglang": version("ziglang"),
     }
     write_atomically(RECORD, (json.dumps(record, indent=2) + "\n").encode())

@@ -20,6 +20,7 @@ _TYPES = MappingProxyType(
         ".html": "text/html; charset=utf-8",
         ".css": "text/css; charset=utf-8",
         ".js": "text/javascript; charset=utf-8",
+        ".mjs": "text/javascript; charset=utf-8",
         ".json": "application/json",
         ".svg": "image/svg+xml",
         ".wasm": "application/wasm",
@@ -34,6 +35,7 @@ class PageServer(ThreadingHTTPServer):
     Args:
         files: What is served, by path.
         port: Where; 0 takes a free port. None takes the usual one, or a free one where that is in use.
+        handler: What answers.
 
     Raises:
         LMBError: If the port is not allowed, in use, or not this user's.
@@ -41,15 +43,18 @@ class PageServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, files: Mapping[str, bytes], port: int | None = None) -> None:
+    def __init__(
+        self, files: Mapping[str, bytes], port: int | None = None, handler: type[PageHandler] | None = None
+    ) -> None:
         self.files = files
+        handler = handler or PageHandler
         if port is not None and not 0 <= port <= 65535:
             raise LMBError(f"port: {port} is not allowed. Allowed: 0 to 65535; 0 takes a free one.")
         try:
-            super().__init__((HOST, USUAL_PORT if port is None else port), _Handler)
+            super().__init__((HOST, USUAL_PORT if port is None else port), handler)
         except OSError as error:
             if port is None and error.errno == errno.EADDRINUSE:
-                super().__init__((HOST, 0), _Handler)
+                super().__init__((HOST, 0), handler)
                 return
             raise LMBError(f"port {port}: {error.strerror or error}. Name another one; 0 takes a free one.") from error
 
@@ -59,13 +64,17 @@ class PageServer(ThreadingHTTPServer):
         return f"http://{HOST}:{self.server_address[1]}/"
 
 
-class _Handler(BaseHTTPRequestHandler):
+class PageHandler(BaseHTTPRequestHandler):
+    """Answers with a file, or that there is none."""
+
     server: PageServer
 
     def do_GET(self) -> None:
+        """A file."""
         self._answer(with_body=True)
 
     def do_HEAD(self) -> None:
+        """What a file is."""
         self._answer(with_body=False)
 
     def log_message(self, format: str, *args: object) -> None:

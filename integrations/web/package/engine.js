@@ -2,12 +2,24 @@
 // The engine: its C interface (lmb_quant.h) as two classes. It knows nothing of workers and pages.
 import { LMBError } from './error.js';
 
-const AUTO = 0, OK = 0, NO_MEMORY = 3; // lmbq_isa, lmbq_status
+const AUTO = 0, OK = 0, NO_MEMORY = 3, INTERLEAVED = 1; // lmbq_isa, lmbq_status, lmbq_layout
+const ONE_THREAD = 1;
 const INFO_BYTES = 40; // lmbq_network_info
 const POINTER_BYTES = 4;
 
+// A function that shuffles bytes by an instruction of relaxed SIMD.
+const RELAXED = Uint8Array.of(
+  0, 0x61, 0x73, 0x6d, 1, 0, 0, 0, 1, 5, 1, 0x60, 0, 1, 0x7b, 3, 2, 1, 0,
+  10, 15, 1, 13, 0, 0x41, 1, 0xfd, 15, 0x41, 2, 0xfd, 15, 0xfd, 0x80, 2, 11);
+
+/** The engine that is fastest here, the name of a file beside this one. */
+export function engineFile() {
+  const relaxed = typeof WebAssembly === 'object' && WebAssembly.validate(RELAXED);
+  return relaxed ? 'lmb_quant_relaxed.wasm' : 'lmb_quant.wasm';
+}
+
 /**
- * @param {ArrayBuffer | Uint8Array} bytes lmb_quant.wasm
+ * @param {ArrayBuffer | Uint8Array} bytes of the engine's file
  * @returns {Promise<Engine>}
  */
 export async function loadEngine(bytes) {
@@ -112,22 +124,37 @@ export class Network {
   }
 
   /**
-   * One image, interleaved; `fill(bytes)` writes its height * width * channels bytes, `take(bytes)` reads the result.
-   * Neither may keep them.
+   * One image of bytes, interleaved; `fill(bytes)` writes its height * width * channels bytes, `take(bytes)` reads the
+   * result. Neither may keep them.
    */
-  run(height, width, fill, take) {
-    const { engine, upscale } = this;
-    const row = width * this.channels, largeRow = width * upscale * this.outChannels;
+  runBytes(height, width, fill, take) {
+    const row = BigInt(width * this.channels), largeRow = BigInt(width * this.upscale * this.outChannels);
+    this.#run(Uint8Array, height, width, fill, take, (input, output, finite) =>
+      this.engine.c.lmbq_network_run_bytes(
+        this.pointer, input, row, output, largeRow, BigInt(height), BigInt(width), ONE_THREAD, finite));
+  }
+
+  /** The same with float32 values about [0, 1], of which the result is neither rounded nor cut. */
+  runFloats(height, width, fill, take) {
+    this.#run(Float32Array, height, width, fill, take, (input, output, finite) =>
+      this.engine.c.lmbq_network_run(
+        this.pointer, input, INTERLEAVED, output, INTERLEAVED, 1n, BigInt(height), BigInt(width), ONE_THREAD, finite));
+  }
+
+  #run(Kind, height, width, fill, take, call) {
+    const { engine, channels, outChannels, upscale } = this;
+    const count = height * width * channels, large = height * upscale * width * upscale * outChannels;
+    // Made anew each time: memory that grows leaves old views empty.
+    const at = (address, length) => new Kind(engine.c.memory.buffer, address, length);
     engine.with(POINTER_BYTES, (finite) =>
-      engine.with(height * row, (input) =>
-        engine.with(height * upscale * largeRow, (output) => {
-          fill(engine.bytes(input, height * row));
-          engine.check(engine.c.lmbq_network_run_bytes(
-            this.pointer, input, BigInt(row), output, BigInt(largeRow), BigInt(height), BigInt(width), 1, finite));
+      engine.with(count * Kind.BYTES_PER_ELEMENT, (input) =>
+        engine.with(large * Kind.BYTES_PER_ELEMENT, (output) => {
+          fill(at(input, count));
+          engine.check(call(input, output, finite));
           if (!new DataView(engine.c.memory.buffer).getInt32(finite, true)) {
             throw new LMBError('The network gives values that are no numbers: it is damaged.');
           }
-          take(engine.bytes(output, height * upscale * largeRow));
+          take(at(output, large));
         })));
   }
 

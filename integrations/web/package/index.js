@@ -38,7 +38,7 @@ export async function upscale(image, { network, signal, onProgress } = {}) {
 
 async function bytesOf(network, signal) {
   if (network instanceof Uint8Array) return network;
-  if (network instanceof ArrayBuffer) return new Uint8Array(network);
+  if (Object.prototype.toString.call(network) === '[object ArrayBuffer]') return new Uint8Array(network); // of any frame
   if (typeof network !== 'string' && !(network instanceof URL)) {
     throw new TypeError('network: it is no address and no bytes of a packed network.');
   }

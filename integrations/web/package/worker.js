@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where the work is done: {id, file, image} comes in; {id, done, total}, then {id, image} or {id, error} goes out.
 // {id, cancel} ends a job after its tile.
-import { loadEngine } from './engine.js';
+import { engineFile, loadEngine } from './engine.js';
 import { LMBError } from './error.js';
 import { upscalePicture } from './picture.js';
 
@@ -10,8 +10,8 @@ const cancelled = new Set();
 let loading;
 
 function engine() {
-  loading ??= fetch(new URL('./lmb_quant.wasm', import.meta.url)).then(async (answer) => {
-    if (!answer.ok) throw new LMBError(`The engine was not found (lmb_quant.wasm: ${answer.status}).`);
+  loading ??= fetch(new URL(`./${engineFile()}`, import.meta.url)).then(async (answer) => {
+    if (!answer.ok) throw new LMBError(`The engine was not found (${engineFile()}: ${answer.status}).`);
     return loadEngine(await answer.arrayBuffer());
   });
   return loading;
