@@ -31,6 +31,11 @@ def automatic_side(traits: Traits, overlap: int, values: int) -> int:
     return max(_SMALLEST, math.isqrt(int(pixels)) - 2 * overlap)
 
 
+def at_once(bytes_per_pixel: float, pixels: int) -> int:
+    """How many images of so many pixels may run at once within about 2 GiB; at least one."""
+    return max(1, int(_BUDGET / (max(1.0, bytes_per_pixel) * pixels)))
+
+
 def cut(height: int, width: int, tile: int, overlap: int, alignment: int) -> Iterator[Tile]:
     """Cuts an image; it stays whole where one tile with its overlap would cover it anyway.
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -18,7 +19,7 @@ from lmb_quant.stages import network_of
 from .colour import BICUBIC_REACH, upscale_as
 from .images import Picture, picture_of
 from .network import check_finite, evaluated, find_traits, is_local, run, running, traits_of_stages
-from .tiles import Tile, automatic_side, cut
+from .tiles import Tile, at_once, automatic_side, cut
 
 ImageKind = TypeVar("ImageKind")
 Progress = Callable[[int, int], None]
@@ -123,6 +124,24 @@ class Upscaler:
                 values = self._run_bytes(network, picture, tiles, progress)
         result: ImageKind = picture.restore(values.clone() if picture.peak is None else values)
         return result
+
+    def for_many(self, pixels: int) -> tuple[Upscaler, int]:
+        """What upscales images of one size, and of how many at once it is best called.
+
+        Threads that have an image each do not wait for one another, as those do that share one. So there are as many
+        images at once as threads, as far as about 2 GiB allow. A network that the engine does not run gets one.
+
+        Args:
+            pixels: Of an image, LR.
+        """
+        with running(self.threads):
+            network, threads = self._engine_network(), torch.get_num_threads()
+        count = 1 if network is None else min(threads, at_once(network.bytes_per_pixel, pixels))
+        if count == 1:
+            return self, 1
+        each = copy.copy(self)
+        each.threads = threads // count
+        return each, count
 
     def _examined(self, model: nn.Module) -> nn.Module:
         return evaluated(model)

@@ -142,3 +142,14 @@ def test_progress_is_told():
     seen = []
     lmb.upscale(packed(), picture(61, 40, 3), tile=16, progress=lambda done, tiles: seen.append((done, tiles)))
     assert seen == [(done, 12) for done in range(1, 13)]
+
+
+def test_many_images_get_a_thread_each_as_far_as_memory_allows():
+    upscaler = Upscaler(packed(), threads=4)
+    each, count = upscaler.for_many(24 * 16)
+    assert (each.threads, count, upscaler.threads) == (1, 4, 4)
+    image = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
+    np.testing.assert_array_equal(each(image), upscaler(image))
+    assert upscaler.for_many(1 << 30) == (upscaler, 1)
+    others = Upscaler(nn.Upsample(scale_factor=2), threads=4)  # which the engine does not run
+    assert others.for_many(24 * 16) == (others, 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One video through a network: while a frame is computed, the next are decoded and those before are encoded."""
+"""One video through a network: while frames are computed, the next are decoded and those before are encoded."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ class Result:
     """What became of a video.
 
     ``seconds`` are those of the whole, ``decoding``, ``computing`` and ``encoding`` those that each of the three was
-    busy; they overlap. ``lost`` is what the new file does not have, ``damages`` what was wrong with the old one.
+    busy, of frames that are computed at once the mean; they overlap. ``lost`` is what the new file does not have,
+    ``damages`` what was wrong with the old one.
     """
 
     size: tuple[int, int] = (0, 0)
@@ -144,6 +145,7 @@ class _Steps:
         self.steps = source.steps()
         self.pixels_of = Reader()
         self.head: Step | None = None
+        self.pixels = 0  # of a frame
 
     def first(self) -> av.VideoFrame:
         with self.result.busy("decoding"):
@@ -151,6 +153,7 @@ class _Steps:
         if self.head.frame is None:
             damages = f": {self.source.damages[0]}" if self.source.damages else ""
             raise LMBError(f"{self.source.path}: no frame of its video can be decoded{damages}.")
+        self.pixels = self.head.frame.width * self.head.frame.height
         return self.head.frame
 
     def next(self) -> tuple[Step, NDArray[Any] | None]:
@@ -160,13 +163,24 @@ class _Steps:
 
 
 def _run(upscaler: Upscaler, steps: _Steps, target: Target, result: Result, progress: Callable[[int], None]) -> None:
-    reader, writer = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
+    each, count = upscaler.for_many(steps.pixels)
+    reader, computer, writer = ThreadPoolExecutor(1), ThreadPoolExecutor(count), ThreadPoolExecutor(1)
     coming = deque(reader.submit(steps.next) for _ in range(_WAITING))
+    computed: deque[tuple[Step, Future[tuple[NDArray[Any], float]]]] = deque()
     written: deque[Future[None]] = deque()
+
+    def compute(pixels: NDArray[Any]) -> tuple[NDArray[Any], float]:
+        start = time.perf_counter()
+        return each(pixels), time.perf_counter() - start
 
     def add(step: Step, pixels: NDArray[Any] | None) -> None:
         with result.busy("encoding"):
             target.add(step.packets, pixels, step.frame)
+
+    def write(step: Step, pixels: NDArray[Any] | None) -> None:
+        written.append(writer.submit(add, step, pixels))
+        while written and (pixels is None or len(written) > _WAITING or written[0].done()):
+            written.popleft().result()
 
     try:
         ended = False
@@ -175,13 +189,15 @@ def _run(upscaler: Upscaler, steps: _Steps, target: Target, result: Result, prog
             ended = pixels is None
             if pixels is not None:
                 coming.append(reader.submit(steps.next))
-                with result.busy("computing"):
-                    pixels = upscaler(pixels)
+                computed.append((step, computer.submit(compute, pixels)))
+            while computed and (ended or len(computed) > count or computed[0][1].done()):
+                done, future = computed.popleft()
+                large, seconds = future.result()
+                result.computing += seconds / count
                 result.frames += 1
-            written.append(writer.submit(add, step, pixels))
-            while written and (ended or len(written) > _WAITING or written[0].done()):
-                written.popleft().result()
-            progress(result.frames)
+                write(done, large)
+                progress(result.frames)
+        write(step, None)
     finally:
-        for pool in (reader, writer):
+        for pool in (reader, computer, writer):
             pool.shutdown(cancel_futures=True)

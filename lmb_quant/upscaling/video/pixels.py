@@ -110,7 +110,7 @@ class Writer:
     def __call__(self, pixels: NDArray[Any]) -> av.VideoFrame:
         """A frame without a time stamp of ``(H, W, 3)``, RGB, uint8 or uint16."""
         matrix, full = _MATRICES.get(self.colour.matrix), _FULL if self.colour.full else _LIMITED
-        frame = av.VideoFrame.from_ndarray(
+        frame = av.VideoFrame.from_numpy_buffer(  # a view, no copy
             np.ascontiguousarray(pixels), format="rgb24" if pixels.dtype == np.uint8 else "rgb48le"
         )
         converted = self._scaler.reformat(

@@ -337,6 +337,26 @@ def test_decode_network_and_encode_overlap(run, tmp_path, monkeypatch):
     assert run(clip, tmp_path / "b.mkv", "ffv1", upscaler=Upscaler(Waiting(3))).frames == 4
 
 
+def test_frames_computed_at_once_stay_in_order(run, twice, tmp_path, monkeypatch):
+    """The first frame is done only after the third has begun."""
+    third = threading.Event()
+    frames = photographs(5)
+
+    def compute(pixels):
+        if np.array_equal(pixels, frames[0]):
+            assert third.wait(10)
+        if np.array_equal(pixels, frames[2]):
+            third.set()
+        return twice(pixels)
+
+    many = Upscaler(Nearest(3))
+    monkeypatch.setattr(many, "for_many", lambda pixels: (compute, 3))
+    result = run(write_clip(tmp_path / "a.mkv", frames), tmp_path / "b.mkv", "ffv1", upscaler=many)
+    assert result.frames == 5
+    for large, small in zip(arrays_of(tmp_path / "b.mkv"), frames, strict=True):
+        np.testing.assert_array_equal(large, twice(small))
+
+
 @pytest.mark.parametrize("ending", [*CONTAINERS])
 def test_each_container(run, tmp_path, ending):
     result = run(write_clip(tmp_path / "a.mkv", photographs(2)), tmp_path / f"b{ending}")
