@@ -484,7 +484,8 @@ def bench_front(
 @bench.command("web")
 def bench_web(
     network: Annotated[
-        list[str] | None, typer.Option(help="Name of the zoo, x4; again for more. Default: lmb_base_x4, lmb_large_x4.")
+        list[str] | None,
+        typer.Option(help="Name of the zoo, x4; again for more. Default: lmb_small_x4, lmb_base_x4, lmb_large_x4."),
     ] = None,
     onnxruntime_web: Annotated[
         Path | None, typer.Option(help="Folder of the npm package; default: node_modules/onnxruntime-web.")

@@ -24,7 +24,7 @@ from lmb_quant.table import render
 from .browser import chromium_version, find_chromium, reports_of
 from .forms import PACKED, Form, check_packages, make_forms, make_pixels
 
-NETWORKS = ("lmb_base_x4", "lmb_large_x4")
+NETWORKS = ("lmb_small_x4", "lmb_base_x4", "lmb_large_x4")
 RUNTIME = Path("node_modules/onnxruntime-web")
 """Where npm puts onnxruntime-web."""
 
