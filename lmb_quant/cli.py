@@ -380,26 +380,38 @@ _Smoke = Annotated[bool, typer.Option("--smoke", help="Tiny sizes: does it run?"
 
 @bench.command("kernels")
 def bench_kernels(
-    channels: Annotated[str, typer.Option(help="Channel counts, each a layer.")] = "32,48,60,64,128,180,256",
+    channels: Annotated[
+        str | None, typer.Option(help="Channel counts, each a layer; default: seven from 32 to 256, with --parts 64.")
+    ] = None,
     size: Annotated[tuple[int, int], typer.Option(min=1, help="Height and width of the input, pixels.")] = (180, 320),
     isa: Annotated[
         list[str] | None, typer.Option(help="Instruction set (avx512, avx2, neon, portable); again for more.")
     ] = None,
     rounds: _Rounds = 15,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    parts: Annotated[
+        bool, typer.Option("--parts", help="Cycles of each part inside the engine instead, beside its port limit.")
+    ] = False,
     output: _Figures = None,
     smoke: _Smoke = False,
 ) -> None:
     """Time a packed layer against fp32, bf16 and int8, outputs compared first."""
-    from lmb_quant.bench.kernels import BEST, measure_kernels
+    from lmb_quant.bench.kernels import BEST, CHANNELS, measure_kernels
+    from lmb_quant.bench.part_times import measure_parts
 
     if smoke:
         size, rounds = (12, 16), 1
+    if parts and threads != 1:
+        raise LMBError(f"--threads: {threads} is not allowed with --parts. Allowed: 1.")
+    channels = ("64" if parts else ",".join(map(str, CHANNELS))) if channels is None else channels
     words = [word.strip() for word in channels.split(",")]
     if not all(word.isdecimal() and int(word) for word in words):
         raise LMBError(f"--channels: {channels!r} is not allowed. Allowed: whole numbers above 0, such as 32,64.")
     with _figures(output) as (tell, write):
         counts = [int(word) for word in words]
+        if parts:
+            write(measure_parts(channels=counts, size=size, isas=isa or [BEST], runs=rounds, tell=tell))
+            return
         write(
             measure_kernels(
                 channels=counts[:1] if smoke else counts,

@@ -12,7 +12,7 @@ from pathlib import Path
 from lmb_quant.c_library import shared_libraries
 from lmb_quant.errors import LMBError, unknown_name
 
-ABI_VERSION = 6
+ABI_VERSION = 7
 MODES = ("on", "off", "require")
 _Pointer, _Long = ctypes.c_void_p, ctypes.c_int64
 
@@ -50,6 +50,10 @@ class Library:
         c.lmbq_network_run.argtypes = [
             *(_Pointer, _Pointer, ctypes.c_int, _Pointer, ctypes.c_int, _Long, _Long, _Long),
             *(ctypes.c_int, _Pointer),
+        ]
+        c.lmbq_network_profile.argtypes = [
+            *(_Pointer, _Pointer, ctypes.c_int, _Pointer, ctypes.c_int, _Long, _Long),
+            *(ctypes.c_int, _Pointer, ctypes.c_int, _Pointer),
         ]
         c.lmbq_network_run_bytes.argtypes = [
             *(_Pointer, _Pointer, _Long, _Pointer, _Long, _Long, _Long),

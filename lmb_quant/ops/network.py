@@ -19,6 +19,8 @@ from .binary_conv2d._engine import described
 
 STAGE_KINDS = ("range", "conv", "depthwise", "binary", "act", "add", "shuffle", "add_upscaled", "upscale")
 """In the order of ``lmbq_stage_kind``, from 1."""
+PARTS = ("threshold", "packing", "sums", "epilogue", "rest")
+"""In the order of ``lmbq_part``."""
 
 
 class StageDescription(ctypes.Structure):
@@ -44,6 +46,18 @@ class _Info(ctypes.Structure):
         ("bytes", ctypes.c_uint64),
         ("bytes_per_pixel", ctypes.c_uint64),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """Where the time of a run goes: ``nanoseconds`` of each stage by the names of its parts, and ``output`` of the run.
+
+    Of stages that are not binary, all that they compute is ``sums``. ``gigahertz`` are CPU cycles a nanosecond.
+    """
+
+    output: Tensor
+    nanoseconds: list[dict[str, float]]
+    gigahertz: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +93,7 @@ class EngineNetwork:
     def __init__(self, library: Library, stages: Sequence[StageArguments], channels: int) -> None:
         kept: list[object] = []  # what the descriptions point to
         descriptions = (StageDescription * len(stages))(*(_description(stage, kept) for stage in stages))
-        self.library, self.handle = library, ctypes.c_void_p()
+        self.library, self.handle, self.stages = library, ctypes.c_void_p(), len(stages)
         c = library.c
         status = c.lmbq_network_create(descriptions, len(stages), channels, 0, ctypes.byref(self.handle))
         library.check(status, "network")
@@ -109,6 +123,29 @@ class EngineNetwork:
         )  # fmt: skip
         self.library.check(status, "network")
         return out, bool(finite.value)
+
+    def profile(self, x: Tensor, runs: int) -> Profile:
+        """Runs one image on the calling thread, and says where the time went.
+
+        Args:
+            x: ``(1, channels, H, W)``, float32, on the CPU.
+            runs: How often; each piece of a row counts by its least time.
+
+        Raises:
+            LMBError: If the engine cannot run it.
+        """
+        _, _, height, width = x.shape
+        image = x.contiguous()
+        out = torch.empty((1, self.out_channels, self.upscale * height, self.upscale * width))
+        times = (ctypes.c_double * (self.stages * len(PARTS)))()
+        cycles = ctypes.c_double()
+        status = self.library.c.lmbq_network_profile(
+            self.handle, image.data_ptr(), 0, out.data_ptr(), 0, height, width, runs, times, len(times),
+            ctypes.byref(cycles),
+        )  # fmt: skip
+        self.library.check(status, "network")
+        each = [times[i : i + len(PARTS)] for i in range(0, len(times), len(PARTS))]
+        return Profile(out, [dict(zip(PARTS, stage, strict=True)) for stage in each], cycles.value)
 
     def run_bytes(self, pixels: NDArray[np.uint8], out: NDArray[np.uint8]) -> bool:
         """Upscales ``(H, W, channels)`` to ``(upscale H, upscale W, out_channels)``, uint8, rounded, ties to even.

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 import lmb_quant as lmb
 from lmb_quant import LMBError
 from lmb_quant.bench.kernels import measure_kernels
+from lmb_quant.bench.part_times import PORTS, limits_of, measure_parts
 from lmb_quant.bench.speed import measure_speed
 from lmb_quant.cli import app
 from lmb_quant.recipe import recipe_names
@@ -62,6 +63,48 @@ def test_openvino_computes_the_packed_layer_of_signs_and_nothing_else_is_timed(m
     monkeypatch.setattr("lmb_quant.bench.layers.openvino_layer", lambda *arguments: torch.neg)
     with pytest.raises(LMBError, match="8 channels: openvino, sign: its output is wrong"):
         measure_kernels(channels=[8], size=(9, 7), rounds=1, with_compiled=False)
+
+
+def test_parts(tmp_path):
+    sets = ("--channels", "20,64", "--isa", "best", "--isa", "portable")
+    found, shown = figures(tmp_path / "a.json", "kernels", "--parts", "--smoke", *sets)
+    assert [times["isa"] for times in found["isas"]] == ["best", "portable"]
+    for times in found["isas"]:
+        assert [layer["channels"] for layer in times["layers"]] == [20, 64]
+        for layer in times["layers"]:
+            assert layer["sqnr"] is None or layer["sqnr"] >= 60
+            assert layer["gigahertz"] > 0
+            parts = {(part["stage"], part["name"]): part for part in layer["parts"]}
+            named = {("lmb", "threshold"), ("lmb-spatial", "rest"), ("3 x 3", "sums"), ("enlarging", "rest")}
+            assert named <= set(parts)
+            assert all(part["cycles"] >= 0 for part in parts.values())
+            for stage in ("lmb", "lmb-spatial"):
+                each = [part["cycles"] for (name, word), part in parts.items() if name == stage and word != "all"]
+                assert len(each) == 5
+                assert parts[stage, "all"]["cycles"] == pytest.approx(sum(each))
+    assert all(part["limit"] is None for part in found["isas"][1]["layers"][0]["parts"])
+    assert "port limit" in shown
+
+
+def test_limits_of_parts():
+    limits = limits_of(64, PORTS["avx2"])
+    assert limits["head 3 x 3", "sums"] == 27 * 64 / 16
+    assert limits["depthwise 3 x 3", "sums"] == 9 * 64 / 16
+    assert limits["pointwise", "sums"] == 64 * 64 / 16
+    assert limits["3 x 3", "sums"] == 9 * 64 * 64 / 16
+    assert limits["pointwise tail", "sums"] == 64 * 48 / 16
+    assert limits["lmb", "sums"] == (144 + 72) / 2  # look-ups of pixel pairs and their tables, two loads a cycle
+    assert limits["lmb", "threshold"] == 24
+    assert limits_of(64, PORTS["avx512"])["lmb", "sums"] == 54
+
+
+def test_mistakes_of_parts():
+    done = command("kernels", "--parts", "--threads", 2)
+    assert isinstance(done.exception, LMBError)
+    assert "Allowed: 1" in str(done.exception)
+    for wrong in ({"channels": []}, {"size": (0, 4)}, {"runs": 0}):
+        with pytest.raises(LMBError, match="Allowed: whole numbers above 0"):
+            measure_parts(**wrong)
 
 
 def test_speed(tmp_path):

@@ -225,6 +225,53 @@ void calls() {
     lmbq_network_close(nullptr);
 }
 
+// The parts' times are those of a run whose result is the network's.
+void profiles() {
+    for (int i = 0; i < 20; i++) {
+        const Network net = random_network();
+        const Image image = random_image(pick(1, 30), pick(1, 40), net.channels());
+        for (int isa : isas()) {
+            const NetworkPointer network = net.create(isa);
+            if (!network) continue;
+            const Image wanted = net.run(image, isa);
+            std::vector<float> got(wanted.v.size(), NAN);
+            std::vector<double> times(net.stages.size() * LMBQ_PART_COUNT, -1);
+            double cycles = 0;
+            const lmbq_status status = lmbq_network_profile(network.get(), image.v.data(), LMBQ_INTERLEAVED, got.data(),
+                                                            LMBQ_INTERLEAVED, image.h, image.w, 2, times.data(),
+                                                            (int)times.size(), &cycles);
+            expect(status == LMBQ_OK && equal(got, wanted.v), "profile " + net.text());
+            bool sane = cycles > 0 && std::isfinite(cycles);
+            for (size_t t = 0; t < times.size(); t++) {
+                const bool binary = net.stages[t / LMBQ_PART_COUNT].kind == LMBQ_STAGE_BINARY;
+                const size_t part = t % LMBQ_PART_COUNT;
+                sane &= times[t] >= 0 && std::isfinite(times[t]);
+                sane &= binary || part == LMBQ_PART_SUMS || part == LMBQ_PART_REST || times[t] == 0;
+            }
+            expect(sane, "times of " + net.text());
+        }
+    }
+    const Network net = small_network();
+    const NetworkPointer network = net.create(LMBQ_ISA_AUTO);
+    std::vector<float> in(3 * 9 * 8), out(in.size() * 4);
+    std::vector<double> times(net.stages.size() * LMBQ_PART_COUNT);
+    double cycles;
+    auto refuses = [&](const char* what, const lmbq_network* n, const float* x, int64_t h, int runs, double* t, int count,
+                       double* c) {
+        const int parts = (int)times.size() + count;
+        expect(lmbq_network_profile(n, x, 0, out.data(), 0, h, 8, runs, t, parts, c) == LMBQ_INVALID && *lmbq_last_error(),
+               std::string("profile refuses ") + what);
+    };
+    refuses("no network", nullptr, in.data(), 9, 1, times.data(), 0, &cycles);
+    refuses("no input", network.get(), nullptr, 9, 1, times.data(), 0, &cycles);
+    refuses("no height", network.get(), in.data(), 0, 1, times.data(), 0, &cycles);
+    refuses("no runs", network.get(), in.data(), 9, 0, times.data(), 0, &cycles);
+    refuses("no times", network.get(), in.data(), 9, 1, nullptr, 0, &cycles);
+    refuses("too few times", network.get(), in.data(), 9, 1, times.data(), -1, &cycles);
+    refuses("no cycles", network.get(), in.data(), 9, 1, times.data(), 0, nullptr);
+    refuses("overlap", network.get(), out.data() + 5, 9, 1, times.data(), 0, &cycles);
+}
+
 void batches() {
     const Network net = small_network();
     const NetworkPointer network = net.create(LMBQ_ISA_AUTO);
@@ -276,6 +323,7 @@ int main(int argc, char** argv) {
     descriptions();
     calls();
     not_finite();
+    profiles();
     batches();
     reach();
     random_networks(argc > 1 ? std::atoi(argv[1]) : 60);

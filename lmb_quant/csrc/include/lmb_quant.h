@@ -83,6 +83,24 @@ LMBQ_API lmbq_status lmbq_network_run_bytes(const lmbq_network *network, const u
                                             uint8_t *out, int64_t out_stride, int64_t h, int64_t w, int threads,
                                             int *finite);
 
+/* The parts of a stage that are timed. */
+typedef enum lmbq_part {
+    LMBQ_PART_THRESHOLD = 0, /* BINARY: activations to bits */
+    LMBQ_PART_PACKING = 1,   /* BINARY: bits to what the sums read */
+    LMBQ_PART_SUMS = 2,      /* BINARY: of bits; else all that the stage computes */
+    LMBQ_PART_EPILOGUE = 3,  /* BINARY: alpha, bias, act, skip */
+    LMBQ_PART_REST = 4,      /* reading the input, writing the result */
+    LMBQ_PART_COUNT
+} lmbq_part;
+
+/* lmbq_network_run of one image on the calling thread, and where the time went: nanoseconds[stage * LMBQ_PART_COUNT + part],
+ * `count` of them, stages counted from 0. A stage that others take upon themselves has zeros. It runs twice `runs` times,
+ * every other time without the sums of bits: what is left of their convolution is the epilogue. Each row counts by the
+ * least of its times. cycles: CPU cycles a nanosecond, measured by a chain of additions. */
+LMBQ_API lmbq_status lmbq_network_profile(const lmbq_network *network, const float *in, int in_layout, float *out,
+                                          int out_layout, int64_t h, int64_t w, int runs, double *nanoseconds,
+                                          int count, double *cycles);
+
 #ifdef __cplusplus
 }
 #endif

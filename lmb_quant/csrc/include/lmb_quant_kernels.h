@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LMBQ_ABI_VERSION 6
+#define LMBQ_ABI_VERSION 7
 
 #if defined(_WIN32)
 #define LMBQ_API __declspec(dllexport)

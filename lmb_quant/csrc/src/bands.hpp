@@ -44,10 +44,10 @@ struct Bands {
     }
 };
 
-// Takes a result row by row, from the first of a band to its last.
+// Takes a result row by row, from the first of a band to its last, each from left to right.
 struct RowSink {
-    virtual float* row(int y) = 0;  // where to write it
-    virtual void done(int y) = 0;   // it is written
+    virtual float* row(int y) = 0;                        // where to write it
+    virtual void done(int y, int first, int until) = 0;  // these pixels of it are written
 protected:
     ~RowSink() = default;
 };

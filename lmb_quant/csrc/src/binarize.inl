@@ -76,26 +76,66 @@ void binarize_pointwise(const BinarizeRow& r) {
     }
 }
 
-// One vector of an interior pixel: adds the new column of the window, keeps it in the ring, compares.
+// Pixels [x, x + pixels) of one vector of channels, whose windows are in the frame: each value is read once a row, the sums
+// of the window's columns stay in registers.
 template <class V, int K, bool PART, bool AFFINE>
-inline unsigned interior_bit(const float* const (&rows)[K], size_t at, float* const (&cols)[K], int c, const float* x,
-                             Affine a, int n) {
-    V last = read<V, PART>(rows[0] + at, n);
-#pragma GCC unroll 15
-    for (int i = 1; i < K; i++) last = add(last, read<V, PART>(rows[i] + at, n));
-    last.store(cols[K - 1] + c);
-    V s = V::load(cols[0] + c);
-#pragma GCC unroll 15
-    for (int j = 1; j < K - 1; j++) s = add(s, V::load(cols[j] + c));
-    return local_bit(shifted<V, PART, AFFINE>(x, a, c, n), scaled<V, PART, AFFINE>(add(s, last), a, c, n),
-                     V::set1((float)(K * K)));
+LMBQ_INLINE void interior_stretch(const BinarizeRow& r, int x, int pixels, int c) {
+    const size_t C = r.channels, stride = r.bit_stride;
+    const int n = r.channels - c;
+    const unsigned kept = tail_bits<V>(n);
+    const float* at[K];  // the column that enters the window next
+#pragma GCC unroll 9
+    for (int i = 0; i < K; i++) at[i] = r.rows[i] + (size_t)(x - K / 2) * C + c;
+    auto column = [&]() __attribute__((always_inline)) {
+        V s = read<V, PART>(at[0], n);
+#pragma GCC unroll 9
+        for (int i = 1; i < K; i++) s = add(s, read<V, PART>(at[i], n));
+#pragma GCC unroll 9
+        for (int i = 0; i < K; i++) at[i] += C;
+        return s;
+    };
+    V columns[K];
+#pragma GCC unroll 9
+    for (int j = 0; j < K - 1; j++) columns[j] = column();
+    const V shift = AFFINE ? read<V, PART>(r.shift + c, n) : V::zero();
+    const V gain = AFFINE ? read<V, PART>(r.gain + c, n) : V::zero(), count = V::set1((float)(K * K));
+    const float* center = r.center + (size_t)x * C + c;
+    uint8_t* bits = r.bits + x * stride + c / 8;
+#pragma GCC unroll 3
+    for (int i = 0; i < pixels; i++, center += C, bits += stride) {
+        columns[K - 1] = column();
+        V s = columns[0];
+#pragma GCC unroll 9
+        for (int j = 1; j < K; j++) s = add(s, columns[j]);
+        V v = read<V, PART>(center, n);
+        if (AFFINE) v = sub(v, shift), s = mul(s, gain);
+        const unsigned m = local_bit(v, s, count);
+        put_mask<V>(bits, PART ? m & kept : m);
+#pragma GCC unroll 9
+        for (int j = 0; j < K - 1; j++) columns[j] = columns[j + 1];
+    }
 }
 
-// K > 0: a window known at compile time, every row in frame. K == 0: anything.
+// What a few rows of a stretch take stays in the first cache while its channels are gone through.
+constexpr int kStretchFloats = 1024;
+
 template <class V, int K, bool AFFINE>
-void binarize_local(const BinarizeRow& r) {
+void binarize_interior(const BinarizeRow& r) {
+    const int half = K / 2, until = r.width - half, C = r.channels, few = kStretchFloats / C;
+    const int stretch = few < 8 ? 8 : few;
+    for (int x = half; x < until; x += stretch) {
+        const int pixels = until - x < stretch ? until - x : stretch;
+        int c = 0;
+        for (; c + V::lanes <= C; c += V::lanes) interior_stretch<V, K, false, AFFINE>(r, x, pixels, c);
+        if (c < C) interior_stretch<V, K, true, AFFINE>(r, x, pixels, c);
+    }
+}
+
+// Pixels [first, until), whatever of their windows is in the frame.
+template <class V, bool AFFINE>
+void binarize_anywhere(const BinarizeRow& r, int first, int until) {
     const int C = r.channels, W = r.width, half = r.window / 2, pad = (C + 15) / 16 * 16, nrows = r.nrows;
-    const int mask = r.ring_pixels - 1, full = C / V::lanes * V::lanes;
+    const int mask = r.ring_pixels - 1;
     const size_t stride = r.bit_stride;
     float* const columns = r.columns;
     const float* const center = r.center;
@@ -103,20 +143,21 @@ void binarize_local(const BinarizeRow& r) {
     const float* const* const all = r.rows;
     uint8_t* const bits = r.bits;
     auto ring = [=](int x) { return columns + (size_t)(x & mask) * pad; };
-    auto column = [=](int x, int c) {
-        const size_t at = (size_t)x * C + c;
-        const int n = C - c;
-        V s = n < V::lanes ? V::load_part(all[0] + at, n) : V::load(all[0] + at);
-        for (int i = 1; i < nrows; i++)
-            s = add(s, n < V::lanes ? V::load_part(all[i] + at, n) : V::load(all[i] + at));
-        s.store(ring(x) + c);
-    };
-    auto anywhere = [=](int x) {
-        const float* p = center + (size_t)x * C;
+    int ready = first < half ? 0 : first - half;  // columns before it are in the ring or no longer needed
+    for (int x = first; x < until; x++) {
         const int x0 = x < half ? 0 : x - half, x1 = x + half < W ? x + half : W - 1;
+        for (; ready <= x1; ready++)
+            for (int c = 0; c < C; c += V::lanes) {
+                const size_t at = (size_t)ready * C + c;
+                const int n = C - c;
+                V s = n < V::lanes ? V::load_part(all[0] + at, n) : V::load(all[0] + at);
+                for (int i = 1; i < nrows; i++)
+                    s = add(s, n < V::lanes ? V::load_part(all[i] + at, n) : V::load(all[i] + at));
+                s.store(ring(ready) + c);
+            }
+        const float* p = center + (size_t)x * C;
         const V n = V::set1((float)(nrows * (x1 - x0 + 1)));
         for (int c = 0; c < C; c += V::lanes) {
-            if (x + half < W) column(x1, c);
             V s = V::load(ring(x0) + c);
             for (int j = x0 + 1; j <= x1; j++) s = add(s, V::load(ring(j) + c));
             const int left = C - c;
@@ -126,30 +167,17 @@ void binarize_local(const BinarizeRow& r) {
                     : local_bit(shifted<V, false, AFFINE>(p, a, c, 0), scaled<V, false, AFFINE>(s, a, c, 0), n);
             put_mask<V>(bits + x * stride + c / 8, bit & tail_bits<V>(left));
         }
-    };
-    for (int x = 0; x < half && x < W; x++)
-        for (int c = 0; c < C; c += V::lanes) column(x, c);
-    int x = 0;
-    if (K) {
-        constexpr int k = K ? K : 1;
-        const float* rows[k];
-        for (int i = 0; i < k; i++) rows[i] = all[i];
-        for (; x < half && x < W; x++) anywhere(x);
-        for (; x + half < W; x++) {
-            float* cols[k];
-            for (int j = 0; j < k; j++) cols[j] = ring(x - half + j);
-            const size_t at = (size_t)(x + half) * C;
-            const float* p = center + (size_t)x * C;
-            uint8_t* o = bits + x * stride;
-            int c = 0;
-            for (; c < full; c += V::lanes)
-                put_mask<V>(o + c / 8, interior_bit<V, k, false, AFFINE>(rows, at + c, cols, c, p, a, 0));
-            if (c < C)
-                put_mask<V>(o + c / 8, interior_bit<V, k, true, AFFINE>(rows, at + c, cols, c, p, a, C - c) &
-                                           tail_bits<V>(C - c));
-        }
     }
-    for (; x < W; x++) anywhere(x);
+}
+
+// A window of a width known at compile time, every row in frame.
+template <class V, int K, bool AFFINE>
+void binarize_local(const BinarizeRow& r) {
+    const int half = K / 2, W = r.width;
+    if (W <= 2 * half) return binarize_anywhere<V, AFFINE>(r, 0, W);
+    binarize_anywhere<V, AFFINE>(r, 0, half);
+    binarize_interior<V, K, AFFINE>(r);
+    binarize_anywhere<V, AFFINE>(r, W - half, W);
 }
 
 template <class V, bool AFFINE>
@@ -161,7 +189,7 @@ void binarize_by_mean(const BinarizeRow& r) {
             case 7: return binarize_local<V, 7, AFFINE>(r);
             case 9: return binarize_local<V, 9, AFFINE>(r);
         }
-    binarize_local<V, 0, AFFINE>(r);
+    binarize_anywhere<V, AFFINE>(r, 0, r.width);
 }
 
 template <class V>

@@ -94,8 +94,8 @@ LMBQ_INLINE void expand16(const uint8_t* a, const uint8_t* b, uint16_t* o) {
 
 #include "binarize.inl"
 #include "epilogue.inl"
-#include "factor.inl"
 #include "quad_sse.inl"
+#include "factor.inl"
 #include "gradients.inl"
 #include "lut_conv.inl"
 #include "real.inl"

@@ -68,8 +68,8 @@ LMBQ_INLINE F16 exp2_of_low_bits(F16 t) {
 
 #include "binarize.inl"
 #include "epilogue.inl"
-#include "factor.inl"
 #include "quad_sse.inl"
+#include "factor.inl"
 #include "gradients.inl"
 #include "real.inl"
 #include "upscale_row.inl"

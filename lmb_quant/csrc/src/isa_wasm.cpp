@@ -86,6 +86,12 @@ struct Quad {
 };
 LMBQ_INLINE Quad add(Quad a, Quad b) { return {wasm_f32x4_add(a.v, b.v)}; }
 LMBQ_INLINE Quad mul(Quad a, Quad b) { return {wasm_f32x4_mul(a.v, b.v)}; }
+LMBQ_INLINE void transpose(Quad (&q)[4]) {
+    const v128_t a = wasm_i32x4_shuffle(q[0].v, q[1].v, 0, 4, 1, 5), b = wasm_i32x4_shuffle(q[2].v, q[3].v, 0, 4, 1, 5);
+    const v128_t c = wasm_i32x4_shuffle(q[0].v, q[1].v, 2, 6, 3, 7), d = wasm_i32x4_shuffle(q[2].v, q[3].v, 2, 6, 3, 7);
+    q[0].v = wasm_i64x2_shuffle(a, b, 0, 2), q[1].v = wasm_i64x2_shuffle(a, b, 1, 3);
+    q[2].v = wasm_i64x2_shuffle(c, d, 0, 2), q[3].v = wasm_i64x2_shuffle(c, d, 1, 3);
+}
 
 struct B16 {
     static constexpr int lanes = 16;

@@ -233,6 +233,7 @@ struct RealKernels {
     void (*row)(const RealPlan&, const RealRow&);
     void (*act_row)(const ActRow&);
     void (*add_row)(const float* a, const float* x, float alpha, float* out, size_t n);  // a + alpha x; out may be either
+    void (*copy_row)(const float* x, float* out, size_t n);  // apart
     void (*affine_row)(const float* x, float offset, float gain, float* out, size_t n);  // (x + offset) gain
     void (*upscale_row)(const UpscaleRow&);
     int (*finite_row)(const float* x, size_t n);

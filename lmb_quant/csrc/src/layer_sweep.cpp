@@ -55,9 +55,14 @@ void LayerSweep::run(const LayerImage& image, int band, RowSink& sink) {
     for (int y = y0; y < y1; y++) {
         const int top = y * p_.sh - layer_.pad_top, bottom = std::min(h, top + reach_);
         source.set_overwritten(image.in_place ? y : 0);
-        for (packed = std::max(packed, std::max(0, top)); packed < bottom; packed++)
-            layer_.conv->expand_row(p_, bits_of(image, source, packed, owned), binarizer_.bit_stride(), shape_.w,
-                                    layer_.pad_left, shape_.ow, ring_ + act_bytes_ * (size_t)(packed % ring_rows_));
+        for (packed = std::max(packed, std::max(0, top)); packed < bottom; packed++) {
+            lap(image, LMBQ_PART_REST);
+            const uint8_t* const bits = bits_of(image, source, packed, owned);
+            lap(image, LMBQ_PART_THRESHOLD);
+            layer_.conv->expand_row(p_, bits, binarizer_.bit_stride(), shape_.w, layer_.pad_left, shape_.ow,
+                                    ring_ + act_bytes_ * (size_t)(packed % ring_rows_));
+            lap(image, LMBQ_PART_PACKING);
+        }
         for (int k = 0; k < p_.kh; k++) {
             const int r = top + k * p_.dh;
             act_[k] = r < 0 || r >= h ? zero_row : ring_ + act_bytes_ * (size_t)(r % ring_rows_);
@@ -74,12 +79,14 @@ void LayerSweep::run(const LayerImage& image, int band, RowSink& sink) {
         row.skip = image.skip ? image.skip + (size_t)y * image.out_row() : nullptr;
         row.out = sink.row(y);
         const int soon = top + p_.sh + reach_ - 1 + layer_.threshold.window / 2 + 1;
-        if (y + 1 < y1 && soon >= 0 && soon < h && !image.bits.given) {
+        if (y + 1 < y1 && soon >= 0 && soon < h && !image.bits.given && p_.nsegments) {
             row.prefetch = reinterpret_cast<const char*>(image.x + (size_t)soon * in_row_);
             row.prefetch_bytes = in_row_ * sizeof(float);
         }
+        lap(image, LMBQ_PART_REST);
         layer_.conv->conv_row(p_, row);
-        sink.done(y);
+        lap(image, LMBQ_PART_SUMS);
+        sink.done(y, 0, shape_.ow);
     }
 }
 

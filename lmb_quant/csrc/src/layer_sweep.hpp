@@ -4,6 +4,7 @@
 #pragma once
 #include "bands.hpp"
 #include "corrections.hpp"
+#include "part_clock.hpp"
 
 namespace lmbq {
 
@@ -29,6 +30,8 @@ struct LayerImage {
     const float *x = nullptr, *skip = nullptr;
     bool in_place = false;  // rows of x are overwritten as the result's are done
     const float* means = nullptr;
+    PartClock* clock = nullptr;
+    int stage = 0;  // its number on the clock
 };
 
 // One thread's part: bands of any image of the same size.
@@ -41,6 +44,9 @@ public:
 private:
     const uint8_t* bits_of(const LayerImage& image, const RowSource& source, int y, const int (&owned)[2]);
     const float* factors(const LayerImage& image, int y) const;
+    static void lap(const LayerImage& image, lmbq_part part) {
+        if (image.clock) image.clock->lap(image.stage, part);
+    }
 
     const Layer& layer_;
     const ConvPlan& p_;

@@ -160,6 +160,8 @@ constexpr int kChunk = 16;  // pixels counted before their values are finished
 // 16-bit counts of two pixels, [pixel][vector][even bytes, odd bytes]
 template <class B, int NV>
 LMBQ_INLINE void count_pair(const void* const* act, const Segment* seg, int nseg, size_t at, const uint8_t* w, B* sum) {
+    if (nseg == 0)
+        for (int i = 0; i < 4 * NV; i++) sum[i] = B::zero();
     for (int s = 0; s < nseg; s++) {
         const Segment g = seg[s];
         Counts<B, NV> acc;
@@ -180,57 +182,69 @@ LMBQ_INLINE void count_pair(const void* const* act, const Segment* seg, int nseg
     }
 }
 
-// A function of its own: all activation functions share it.
+// Counts [x0, x0 + pixels), and fetches a row that is wanted later on the way. A function of its own: all activation
+// functions share it.
 template <class B, int NV>
-__attribute__((noinline)) void count_chunk(const ConvPlan& p, const ConvRow& r, int x0, int pixels, const uint8_t* w, B* sum) {
+__attribute__((noinline)) void count_chunk(const ConvPlan& p, const ConvRow& r, int x0, int pixels, const uint8_t* w,
+                                           Prefetch& prefetch, B* sum) {
     const size_t step = (size_t)p.sw * p.unit;
     const void* const* const act = r.act;
     const Segment* const seg = p.segments;
     const int nseg = p.nsegments;
-    for (int x = 0; x < pixels; x += 2) count_pair<B, NV>(act, seg, nseg, (x0 + x) * step, w, sum + x * NV * 2);
+    for (int x = 0; x < pixels; x += 2) {
+        prefetch.next();
+        count_pair<B, NV>(act, seg, nseg, (x0 + x) * step, w, sum + x * NV * 2);
+    }
+}
+
+// The values of one float vector of outputs: pixels from one class of padding to the next.
+template <class B, class V, int ACT, int SKIP, bool WHOLE, bool FACTOR>
+LMBQ_INLINE void finish_vector(const ConvPlan& p, const ConvRow& r, const B* sum, size_t sum_step, bool high, int x0,
+                               int pixels, int o) {
+    const Params<V, ACT> par(p, o);
+    const size_t O = p.out_channels;
+    const int left = WHOLE ? V::lanes : (int)O - o;
+    const uint16_t* const cls = r.cls + x0;
+    const float* const factor = FACTOR ? r.factor + x0 : nullptr;
+    const float* skip = SKIP ? r.skip + x0 * O + o : nullptr;
+    float* out = r.out + x0 * O + o;
+    for (int i = 0; i < pixels;) {
+        const unsigned one = cls[i];
+        const V corr = V::load(r.corr + one * (size_t)p.out_pad + o);
+        do {
+            const V c = high ? V::high_words(*sum) : V::low_words(*sum);
+            par.template write<SKIP>(par.scaled(c, corr, FACTOR ? factor + i : nullptr), skip, out, left);
+            sum += sum_step, out += O, i++;
+            if (SKIP) skip += O;
+        } while (i < pixels && cls[i] == one);
+    }
 }
 
 template <class B, class V, int ACT, int SKIP, bool WHOLE>
-LMBQ_INLINE void finish_vector(const ConvPlan& p, const B* sum, size_t sum_step, bool high, int pixels, int o,
-                               const float* corr, size_t out_pad, const uint16_t* cls, const float* factor,
-                               const float* skip, float* out, size_t O) {
-    const Params<V, ACT> par(p, o);
-    const int left = WHOLE ? V::lanes : (int)O - o;
-    for (int i = 0; i < pixels; i++) {
-        const B half = sum[i * sum_step];
-        const V c = high ? V::high_words(half) : V::low_words(half);
-        const V v = par.scaled(c, V::load(corr + cls[i] * out_pad + o), factor ? factor + i : nullptr);
-        const size_t at = i * O + o;
-        par.template write<SKIP>(v, SKIP ? skip + at : nullptr, out + at, left);
-    }
+LMBQ_INLINE void finish_any(const ConvPlan& p, const ConvRow& r, const B* sum, size_t step, bool high, int x0, int pixels,
+                            int o) {
+    if (r.factor) return finish_vector<B, V, ACT, SKIP, WHOLE, true>(p, r, sum, step, high, x0, pixels, o);
+    finish_vector<B, V, ACT, SKIP, WHOLE, false>(p, r, sum, step, high, x0, pixels, o);
 }
 
 template <class B, class V, int ACT, int SKIP>
 void lut_block(const ConvPlan& p, const ConvRow& r, int o0, int vectors, const uint8_t* w) {
     constexpr int F = B::lanes / 4;
     static_assert(F == V::lanes, "a float vector holds a quarter of the byte vector's lanes");
-    const size_t O = p.out_channels, out_pad = p.out_pad;
     const int width = r.width;
     alignas(64) B sum[kChunk * 2 * 2];
-    Prefetch prefetch(r, kChunk);
+    Prefetch prefetch(r, 2);
     for (int x0 = 0; x0 < width; x0 += kChunk) {
         const int pixels = width - x0 < kChunk ? width - x0 : kChunk;
-        if (vectors == 2) count_chunk<B, 2>(p, r, x0, pixels, w, sum);
-        else count_chunk<B, 1>(p, r, x0, pixels, w, sum);
-        prefetch.next();
-        const float* factor = r.factor ? r.factor + x0 : nullptr;
-        const float* skip = SKIP ? r.skip + x0 * O : nullptr;
-        float* out = r.out + x0 * O;
+        if (vectors == 2) count_chunk<B, 2>(p, r, x0, pixels, w, prefetch, sum);
+        else count_chunk<B, 1>(p, r, x0, pixels, w, prefetch, sum);
         for (int v = 0; v < vectors; v++)
             for (int q = 0; q < 4; q++) {
                 const int o = o0 + v * B::lanes + q * F;
                 const B* s = sum + v * 2 + (q & 1);
-                if (o + F <= p.out_channels)
-                    finish_vector<B, V, ACT, SKIP, true>(p, s, (size_t)vectors * 2, q >= 2, pixels, o, r.corr, out_pad,
-                                                         r.cls + x0, factor, skip, out, O);
-                else if (o < p.out_channels)
-                    finish_vector<B, V, ACT, SKIP, false>(p, s, (size_t)vectors * 2, q >= 2, pixels, o, r.corr, out_pad,
-                                                          r.cls + x0, factor, skip, out, O);
+                const size_t step = (size_t)vectors * 2;
+                if (o + F <= p.out_channels) finish_any<B, V, ACT, SKIP, true>(p, r, s, step, q >= 2, x0, pixels, o);
+                else if (o < p.out_channels) finish_any<B, V, ACT, SKIP, false>(p, r, s, step, q >= 2, x0, pixels, o);
             }
     }
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The C boundary of networks.
+#include <algorithm>
 #include <cstdint>
 
 #include "boundary.hpp"
@@ -119,6 +120,39 @@ lmbq_status lmbq_network_run_bytes(const lmbq_network* network, const uint8_t* i
         check_apart(in, from.stride * (size_t)h, out, to.stride * (size_t)large_h);
         const bool all = lmbq::run_network(net, from, to, threads);
         if (finite) *finite = all;
+    });
+}
+
+lmbq_status lmbq_network_profile(const lmbq_network* network, const float* in, int in_layout, float* out, int out_layout,
+                                 int64_t h, int64_t w, int runs, double* nanoseconds, int count, double* cycles) {
+    return lmbq::guarded([&] {
+        const lmbq::Network& net = checked(network);
+        require(in && out && nanoseconds && cycles, "in, out, nanoseconds and cycles must be given");
+        require(count >= 0 && (size_t)count == net.stages.size() * LMBQ_PART_COUNT,
+                "count must be the number of stages times LMBQ_PART_COUNT");
+        require(runs >= 1 && runs <= 1 << 20, "runs must be in 1..2^20");
+        check_size(net, 1, h, w);
+        const int64_t large_h = h * net.upscale, large_w = w * net.upscale;
+        check_apart(in, (size_t)(h * w) * (size_t)net.channels * sizeof(float), out,
+                    (size_t)(large_h * large_w) * (size_t)net.out_channels * sizeof(float));
+        const Pixels from = floats(const_cast<float*>(in), in_layout, net.channels, h, w);
+        const Pixels to = floats(out, out_layout, net.out_channels, large_h, large_w);
+        lmbq::PartClock without(net.stages.size(), false), with(net.stages.size());
+        double fastest = 0;
+        for (int i = 0; i < runs; i++) {
+            without.restart(), with.restart();
+            lmbq::run_network(net, from, to, 1, &without);
+            lmbq::run_network(net, from, to, 1, &with);
+            fastest = std::max(fastest, lmbq::cycles_per_nanosecond());
+        }
+        for (size_t s = 0; s < net.stages.size(); s++) {
+            double* const parts = nanoseconds + s * LMBQ_PART_COUNT;
+            for (int p = 0; p < LMBQ_PART_COUNT; p++) parts[p] = with.nanoseconds(s, (lmbq_part)p);
+            if (!net.stages[s].layer) continue;
+            parts[LMBQ_PART_EPILOGUE] = without.nanoseconds(s, LMBQ_PART_SUMS);
+            parts[LMBQ_PART_SUMS] = std::max(0.0, parts[LMBQ_PART_SUMS] - parts[LMBQ_PART_EPILOGUE]);
+        }
+        *cycles = fastest;
     });
 }
 

@@ -21,19 +21,24 @@ struct Call {
     const Network& net;
     Pixels in, out;
     int threads;
+    PartClock* clock;
     std::vector<float*> buffers;
     std::atomic<bool> finite{true};
 
     float* buffer_row(const Place& p, int y, size_t row) const { return buffers[(size_t)p.index] + (size_t)y * row; }
     const Stage& stage(int i) const { return net.stages[(size_t)i]; }
+    void lap(int stage, lmbq_part part) const {
+        if (clock) clock->lap(stage, part);
+    }
 };
 
 // What a sweep made of a row goes on through the other stages of its group.
 class RowChain final : public RowSink {
 public:
     RowChain(Call& call, const Group& group, int w)
-        : call_(call), g_(group), w_((size_t)w), reader_(call.in), real_(*call.net.isa->real),
-          writer_(*call.net.isa, call.out, std::max(1, upscale())), upscaled_(*call.net.isa, call.in, mode(), upscale()) {}
+        : call_(call), g_(group), w_((size_t)w), piece_(piece_pixels(w, std::max(group.in_channels, group.scratch_channels))),
+          reader_(call.in), real_(*call.net.isa->real), writer_(*call.net.isa, call.out, std::max(1, upscale())),
+          upscaled_(*call.net.isa, call.in, mode(), upscale()) {}
 
     void lay_out(Carver& carver) {
         for (float*& row : scratch_) row = carver.take<float>(w_ * (size_t)g_.scratch_channels);
@@ -46,42 +51,54 @@ public:
 
     float* row(int y) override { return place(g_.first, y, first_channels()); }
 
-    void done(int y) override {
-        const float* at = row(y);
-        for (const RowStep& step : g_.rows) {
-            const Stage& s = call_.stage(step.stage);
-            const size_t n = w_ * (size_t)s.out_channels;
-            float* to = place(step.to, y, s.out_channels);
-            switch (s.kind) {
-                case LMBQ_STAGE_CONV: {
-                    const RealPlan& p = s.real->plan;
-                    real_.row(p, {&at, (int)w_, p.skip ? at : nullptr, to});
-                    break;
-                }
-                case LMBQ_STAGE_ACT: {
-                    const RealPlan& p = s.real->plan;
-                    real_.act_row({p.act, (int)w_, p.in_channels, p.channels, at, to});
-                    break;
-                }
-                case LMBQ_STAGE_ADD: real_.add_row(other(step.other, y, s.out_channels), at, s.alpha, to, n); break;
-                default: real_.affine_row(at, s.offset, s.gain, to, n);
-            }
-            at = to;
-        }
-        if (g_.is_output) write(y, at);
+    // What came as a long row goes on in pieces: a step finds in the cache what the one before it made.
+    void done(int y, int first, int until) override {
+        if (!g_.rows.empty())
+            for (int x = first; x < until; x += piece_) run_steps(y, (size_t)x, (size_t)std::min(piece_, until - x));
+        if (!g_.is_output || (size_t)until < w_) return;
+        write(y, place(g_.last, y, g_.out_channels));
+        call_.lap((int)call_.net.stages.size() - 1, LMBQ_PART_REST);
     }
 
     // Rows as they are, where nothing sweeps.
     void run(const Bands& bands, int band) {
         for (int y = bands.first(band); y < bands.first(band + 1); y++) {
             if (g_.source.kind == Place::IMAGE) reader_.row(y, row(y));
-            done(y);
+            if (!g_.rows.empty()) call_.lap(g_.rows.front().stage, LMBQ_PART_REST);
+            done(y, 0, (int)w_);
         }
-        }
+    }
 
     bool finite() const { return writer_.finite(); }
 
 private:
+    void run_steps(int y, size_t x, size_t pixels) {
+        const float* at = row(y) + x * (size_t)first_channels();
+        for (const RowStep& step : g_.rows) {
+            const Stage& s = call_.stage(step.stage);
+            const size_t channels = (size_t)s.out_channels, n = pixels * channels;
+            float* to = place(step.to, y, s.out_channels) + x * channels;
+            switch (s.kind) {
+                case LMBQ_STAGE_CONV: {
+                    const RealPlan& p = s.real->plan;
+                    real_.row(p, {&at, (int)pixels, p.skip ? at : nullptr, to});
+                    break;
+                }
+                case LMBQ_STAGE_ACT: {
+                    const RealPlan& p = s.real->plan;
+                    real_.act_row({p.act, (int)pixels, p.in_channels, p.channels, at, to});
+                    break;
+                }
+                case LMBQ_STAGE_ADD:
+                    real_.add_row(other(step.other, y, s.out_channels, x == 0) + x * channels, at, s.alpha, to, n);
+                    break;
+                default: real_.affine_row(at, s.offset, s.gain, to, n);
+            }
+            at = to;
+            call_.lap(step.stage, LMBQ_PART_SUMS);
+        }
+    }
+
     int upscale() const { return g_.shuffle < 0 ? 0 : call_.stage(g_.shuffle).upscale; }
     int mode() const { return g_.add_upscaled < 0 ? LMBQ_BILINEAR : call_.stage(g_.add_upscaled).mode; }
     int first_channels() const { return g_.sweep < 0 ? g_.in_channels : call_.stage(g_.sweep).out_channels; }
@@ -94,9 +111,9 @@ private:
     float* place(const Place& p, int y, int channels) const {
         return p.kind == Place::BUFFER ? call_.buffer_row(p, y, w_ * (size_t)channels) : scratch_[p.index];
     }
-    const float* other(const Place& p, int y, int channels) {
+    const float* other(const Place& p, int y, int channels, bool begins) {
         if (p.kind == Place::BUFFER) return call_.buffer_row(p, y, w_ * (size_t)channels);
-        reader_.row(y, other_);
+        if (begins) reader_.row(y, other_);
         return other_;
     }
 
@@ -120,6 +137,7 @@ private:
     Call& call_;
     const Group& g_;
     const size_t w_;
+    const int piece_;
     PixelReader reader_;
     const RealKernels& real_;
     PixelWriter writer_;
@@ -132,6 +150,7 @@ struct GroupRun {
     Call* call;
     const Group* group;
     Bands bands;
+    ConvPlan no_sums;  // of a clock that has none
     char* lanes = nullptr;  // scratch of each thread
     size_t each = 0;
     double* sums = nullptr;  // of a global threshold
@@ -150,12 +169,14 @@ struct GroupRun {
 
     LayerImage layer_image() const {
         const Layer& layer = *sweep()->layer;
-        LayerImage image(layer, layer.plan, layer.shape(h, w));
+        const bool sums = !call->clock || call->clock->with_sums;
+        LayerImage image(layer, sums ? layer.plan : no_sums, layer.shape(h, w));
         image.bands = bands;
         image.x = source();
         image.skip = sweep()->layer_skip ? image.x : nullptr;
         image.in_place = group->in_place;
         image.means = means;
+        image.clock = call->clock, image.stage = group->sweep;
         return image;
     }
 
@@ -188,9 +209,11 @@ struct GroupRun {
                         for (size_t x = 0; x < wide; x++) to[x * c] = from[x];
                     }
             }
+            call->lap(group->sweep, LMBQ_PART_SUMS);
         } else {
             RealSweep real(*call->net.isa, s->real->plan, source(), call->in, h, w);
             if (s->has_range) real.set_range(s->offset, s->gain);
+            real.set_clock(call->clock, group->sweep);
             real.lay_out(carver);
             if (band) chain.start(), real.run(bands, *band, group->in_place, chain);
         }
@@ -200,6 +223,7 @@ struct GroupRun {
 
 void sum_rows(void* context, int band, int) {
     const GroupRun& g = *static_cast<GroupRun*>(context);
+    if (g.call->clock) g.call->clock->start();
     const int c = g.group->in_channels;
     for (int y = g.bands.first(band); y < g.bands.first(band + 1); y++)
         row_sums(g.source() + (size_t)y * g.bands.row_floats, g.w, c, g.sums + (size_t)y * (size_t)c);
@@ -208,6 +232,7 @@ void sum_rows(void* context, int band, int) {
 void take_means(void* context, int, int) {
     const GroupRun& g = *static_cast<GroupRun*>(context);
     means_of_sums(g.sums, g.h, g.w, g.group->in_channels, g.means);
+    g.call->lap(g.group->sweep, LMBQ_PART_THRESHOLD);
 }
 
 void copy_halo(void* context, int band, int) {
@@ -218,6 +243,7 @@ void copy_halo(void* context, int band, int) {
 void run_band(void* context, int band, int lane) {
     const GroupRun& g = *static_cast<GroupRun*>(context);
     Carver carver(g.lanes + (size_t)lane * g.each);
+    if (g.call->clock) g.call->clock->start();
     g.with(carver, &band);
 }
 
@@ -225,10 +251,10 @@ constexpr double kWorthAThread = 3e5;  // multiplications: what waking one costs
 
 }  // namespace
 
-bool run_network(const Network& net, const Pixels& in, const Pixels& out, int threads) {
+bool run_network(const Network& net, const Pixels& in, const Pixels& out, int threads, PartClock* clock) {
     const double work = net.work * in.h * in.w;
     threads = std::max(1, std::min({threads, kMaxThreads, (int)std::min(1e3, 1 + work / kWorthAThread)}));
-    Call call{net, in, out, threads, std::vector<float*>(net.buffers.size())};
+    Call call{net, in, out, threads, clock, std::vector<float*>(net.buffers.size())};
 
     std::vector<GroupRun> runs(net.groups.size());
     std::vector<Step> steps;
@@ -242,6 +268,8 @@ bool run_network(const Network& net, const Pixels& in, const Pixels& out, int th
         g.h = in.h * group.factor, g.w = in.w * group.factor;
         const Stage* s = g.sweep();
         if (s && s->layer) {
+            g.no_sums = s->layer->plan;
+            g.no_sums.nsegments = 0;
             g.bands = LayerImage(*s->layer, s->layer->plan, s->layer->shape(g.h, g.w)).bands;
         } else {
             const int half = s && s->real ? s->real->plan.kernel / 2 : 0;

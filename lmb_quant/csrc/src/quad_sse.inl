@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Four floats, as gradients.inl wants them, on x86. Included inside a file's own namespace: its flags differ.
+// Four floats, as factor.inl and gradients.inl want them, on x86. Included inside a file's own namespace: its flags differ.
 
 struct Quad {
     __m128 v;

@@ -100,6 +100,22 @@ LMBQ_INLINE void real_keep(const RealPlan& p, const RealRow& r, const V (&acc)[P
     real_store<V, ACT, false, PX, NV>(p, r, acc, x, o);
 }
 
+// Outputs from o on, of which those below `until` exist.
+template <class V, int PX, int NV>
+LMBQ_INLINE void real_keep_any(const RealPlan& p, const RealRow& r, const V (&acc)[PX][NV], size_t x, int o, int until) {
+    if (o + NV * V::lanes <= until) switch (p.act) {  // the usual ones without a way through memory
+            case LMBQ_ACT_NONE: return real_keep<V, LMBQ_ACT_NONE, PX, NV>(p, r, acc, x, o);
+            case LMBQ_ACT_RELU: return real_keep<V, LMBQ_ACT_RELU, PX, NV>(p, r, acc, x, o);
+            case LMBQ_ACT_PRELU: return real_keep<V, LMBQ_ACT_PRELU, PX, NV>(p, r, acc, x, o);
+        }
+    alignas(64) float sums[PX * NV * V::lanes];
+#pragma GCC unroll 8
+    for (int i = 0; i < PX; i++)
+#pragma GCC unroll 8
+        for (int v = 0; v < NV; v++) acc[i][v].store(sums + (i * NV + v) * V::lanes);
+    real_finish<V>(p, r, {sums, PX, NV, o, until, x});
+}
+
 // A block of a group's outputs.
 struct RealBlock {
     int input, output, until;  // first input of the group, first output of the block, end of the group's outputs
@@ -131,17 +147,7 @@ void real_tile(const RealPlan& p, const RealRow& r, const RealBlock& b, size_t x
             }
         }
     }
-    if (o + NV * V::lanes <= b.until) switch (p.act) {  // the usual ones without a way through memory
-            case LMBQ_ACT_NONE: return real_keep<V, LMBQ_ACT_NONE, PX, NV>(p, r, acc, x, o);
-            case LMBQ_ACT_RELU: return real_keep<V, LMBQ_ACT_RELU, PX, NV>(p, r, acc, x, o);
-            case LMBQ_ACT_PRELU: return real_keep<V, LMBQ_ACT_PRELU, PX, NV>(p, r, acc, x, o);
-        }
-    alignas(64) float sums[PX * NV * V::lanes];
-#pragma GCC unroll 8
-    for (int i = 0; i < PX; i++)
-#pragma GCC unroll 8
-        for (int v = 0; v < NV; v++) acc[i][v].store(sums + (i * NV + v) * V::lanes);
-    real_finish<V>(p, r, {sums, PX, NV, o, b.until, x});
+    real_keep_any<V, PX, NV>(p, r, acc, x, o, b.until);
 }
 
 template <class V, int PX, int NV>
@@ -173,16 +179,16 @@ void real_dense_row(const RealPlan& p, const RealRow& r) {
         }
 }
 
-// The sums of PX pixels of one vector of channels; K > 0: a kernel known at compile time. A value that is read serves
-// all the pixels that need it.
+// PX pixels of one vector of channels; K > 0: a kernel known at compile time. A value that is read serves all the pixels
+// that need it.
 template <class V, int PX, int K, bool PART>
-LMBQ_INLINE void depthwise_sums(const RealPlan& p, const RealRow& r, size_t x, int c, float* sums) {
+LMBQ_INLINE void depthwise_tile(const RealPlan& p, const RealRow& r, size_t x, int c) {
     const size_t C = p.in_channels;
     const int left = p.in_channels - c;
-    auto read = [=](const float* a) { return PART ? V::load_part(a, left) : V::load(a); };
-    V acc[PX];
+    auto read = [=](const float* a) __attribute__((always_inline)) { return PART ? V::load_part(a, left) : V::load(a); };
+    V acc[PX][1];
 #pragma GCC unroll 8
-    for (int i = 0; i < PX; i++) acc[i] = V::zero();
+    for (int i = 0; i < PX; i++) acc[i][0] = V::zero();
     const float* w = p.weights + c;
     const int k = K ? K : p.kernel;
 #pragma GCC unroll 3
@@ -197,40 +203,40 @@ LMBQ_INLINE void depthwise_sums(const RealPlan& p, const RealRow& r, size_t x, i
                 const V v = read(a + j * C);
 #pragma GCC unroll 3
                 for (int kx = 0; kx < K; kx++)
-                    if (j - kx >= 0 && j - kx < PX) acc[j - kx] = multiply_add(weights[kx], v, acc[j - kx]);
+                    if (j - kx >= 0 && j - kx < PX) acc[j - kx][0] = multiply_add(weights[kx], v, acc[j - kx][0]);
             }
         } else {
             for (int kx = 0; kx < k; kx++, w += p.out_pad, a += C) {
                 const V weight = V::load(w);
 #pragma GCC unroll 8
-                for (int i = 0; i < PX; i++) acc[i] = multiply_add(weight, read(a + i * C), acc[i]);
+                for (int i = 0; i < PX; i++) acc[i][0] = multiply_add(weight, read(a + i * C), acc[i][0]);
             }
         }
     }
-#pragma GCC unroll 8
-    for (int i = 0; i < PX; i++) acc[i].store(sums + i * V::lanes);
+    real_keep_any<V, PX, 1>(p, r, acc, x, c, p.out_channels);
 }
 
-template <class V, int K, bool PART>
-LMBQ_INLINE void depthwise_vector(const RealPlan& p, const RealRow& r, size_t x, size_t n, int c, float* sums) {
-    constexpr size_t kAtOnce = 6;
-    size_t i = 0;
-    for (; i + kAtOnce <= n; i += kAtOnce) depthwise_sums<V, kAtOnce, K, PART>(p, r, x + i, c, sums + i * V::lanes);
-    for (; i < n; i++) depthwise_sums<V, 1, K, PART>(p, r, x + i, c, sums + i * V::lanes);
-    real_finish<V>(p, r, {sums, (int)n, 1, c, p.out_channels, x});
-}
+template <int PX>
+struct Pixels {
+    static constexpr int value = PX;
+};
 
-// Stretches whose rows stay in the first cache, all their channels one after another.
+// Tile by tile, all of a tile's channels one after another: rows are read in order.
 template <class V, int K>
 void depthwise_row(const RealPlan& p, const RealRow& r) {
-    constexpr size_t kStretch = 18;
-    alignas(64) float sums[kStretch * V::lanes];
-    for (size_t x = 0; x < (size_t)r.width; x += kStretch) {
-        const size_t n = kStretch < (size_t)r.width - x ? kStretch : r.width - x;
+    constexpr size_t kAtOnce = 6;
+    const size_t width = r.width;
+    auto tiles = [&](auto pixels, size_t x) {
+        constexpr int PX = decltype(pixels)::value;
         int c = 0;
-        for (; c + V::lanes <= p.in_channels; c += V::lanes) depthwise_vector<V, K, false>(p, r, x, n, c, sums);
-        if (c < p.in_channels) depthwise_vector<V, K, true>(p, r, x, n, c, sums);
-    }
+        for (; c + V::lanes <= p.in_channels; c += V::lanes) depthwise_tile<V, PX, K, false>(p, r, x, c);
+        if (c < p.in_channels) depthwise_tile<V, PX, K, true>(p, r, x, c);
+    };
+    size_t x = 0;
+    for (; x + kAtOnce <= width; x += kAtOnce) tiles(Pixels<kAtOnce>(), x);
+    if (x == width) return;
+    if (width >= kAtOnce) return tiles(Pixels<kAtOnce>(), width - kAtOnce);  // some once more, to equal values
+    for (; x < width; x++) tiles(Pixels<1>(), x);
 }
 
 template <class V, int PX, int NV>
@@ -278,6 +284,13 @@ void affine_row(const float* x, float offset, float gain, float* out, size_t n) 
     size_t i = 0;
     for (; i + V::lanes <= n; i += V::lanes) mul(add(V::load(x + i), more), factor).store(out + i);
     for (; i < n; i++) out[i] = (x[i] + offset) * gain;
+}
+
+template <class V>
+void copy_row(const float* x, float* out, size_t n) {
+    size_t i = 0;
+    for (; i + V::lanes <= n; i += V::lanes) V::load(x + i).store(out + i);
+    for (; i < n; i++) out[i] = x[i];
 }
 
 // 0 times a number that is not finite is NaN, and stays in the sum.

@@ -44,7 +44,7 @@ struct Rows final : RowSink {
     size_t floats;
     Rows(float* to, size_t row) : out(to), floats(row) {}
     float* row(int y) override { return out + (size_t)y * floats; }
-    void done(int) override {}
+    void done(int, int, int) override {}
 };
 
 void copy_halo(void* context, int task) {
