@@ -186,8 +186,10 @@ void binarize_by_mean(const BinarizeRow& r) {
     if (r.nrows == r.window) switch (r.window) {
             case 3: return binarize_local<V, 3, AFFINE>(r);
             case 5: return binarize_local<V, 5, AFFINE>(r);
+#if !defined(LMBQ_WASM)  // which is loaded over a network: no code for what no network there has
             case 7: return binarize_local<V, 7, AFFINE>(r);
             case 9: return binarize_local<V, 9, AFFINE>(r);
+#endif
         }
     binarize_anywhere<V, AFFINE>(r, 0, r.width);
 }

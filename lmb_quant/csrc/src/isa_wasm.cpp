@@ -9,6 +9,7 @@
 #include "kernels.hpp"
 
 #define LMBQ_INLINE inline __attribute__((always_inline))
+#define LMBQ_SMALL __attribute__((noinline))  // seldom run, in many places: the engine is loaded over a network
 
 namespace lmbq {
 namespace {
@@ -19,13 +20,13 @@ struct F4 {
     static F4 zero() { return {wasm_f32x4_const_splat(0)}; }
     static F4 set1(float x) { return {wasm_f32x4_splat(x)}; }
     static F4 load(const float* p) { return {wasm_v128_load(p)}; }
-    static F4 load_part(const float* p, int n) {
+    LMBQ_SMALL static F4 load_part(const float* p, int n) {
         float t[4] = {0, 0, 0, 0};
         memcpy(t, p, (size_t)n * 4);
         return load(t);
     }
     void store(float* p) const { wasm_v128_store(p, v); }
-    void store_part(float* p, int n) const {
+    LMBQ_SMALL void store_part(float* p, int n) const {
         float t[4];
         store(t);
         memcpy(p, t, (size_t)n * 4);
@@ -60,7 +61,7 @@ struct F8 {  // two quads: a byte of bits at a time
     static F8 zero() { return set1(0); }
     static F8 set1(float x) { return {wasm_f32x4_splat(x), wasm_f32x4_splat(x)}; }
     static F8 load(const float* p) { return {wasm_v128_load(p), wasm_v128_load(p + 4)}; }
-    static F8 load_part(const float* p, int n) {
+    LMBQ_SMALL static F8 load_part(const float* p, int n) {
         float t[8] = {0, 0, 0, 0, 0, 0, 0, 0};
         memcpy(t, p, (size_t)n * 4);
         return load(t);

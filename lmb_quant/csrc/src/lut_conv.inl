@@ -198,14 +198,14 @@ __attribute__((noinline)) void count_chunk(const ConvPlan& p, const ConvRow& r, 
 }
 
 // The values of one float vector of outputs: pixels from one class of padding to the next.
-template <class B, class V, int ACT, int SKIP, bool WHOLE, bool FACTOR>
+template <class B, class V, int ACT, int SKIP, bool WHOLE>
 LMBQ_INLINE void finish_vector(const ConvPlan& p, const ConvRow& r, const B* sum, size_t sum_step, bool high, int x0,
                                int pixels, int o) {
     const Params<V, ACT> par(p, o);
     const size_t O = p.out_channels;
     const int left = WHOLE ? V::lanes : (int)O - o;
     const uint16_t* const cls = r.cls + x0;
-    const float* const factor = FACTOR ? r.factor + x0 : nullptr;
+    const float* const factor = r.factor ? r.factor + x0 : nullptr;
     const float* skip = SKIP ? r.skip + x0 * O + o : nullptr;
     float* out = r.out + x0 * O + o;
     for (int i = 0; i < pixels;) {
@@ -213,18 +213,11 @@ LMBQ_INLINE void finish_vector(const ConvPlan& p, const ConvRow& r, const B* sum
         const V corr = V::load(r.corr + one * (size_t)p.out_pad + o);
         do {
             const V c = high ? V::high_words(*sum) : V::low_words(*sum);
-            par.template write<SKIP>(par.scaled(c, corr, FACTOR ? factor + i : nullptr), skip, out, left);
+            par.template write<SKIP>(par.scaled(c, corr, factor ? factor + i : nullptr), skip, out, left);
             sum += sum_step, out += O, i++;
             if (SKIP) skip += O;
         } while (i < pixels && cls[i] == one);
     }
-}
-
-template <class B, class V, int ACT, int SKIP, bool WHOLE>
-LMBQ_INLINE void finish_any(const ConvPlan& p, const ConvRow& r, const B* sum, size_t step, bool high, int x0, int pixels,
-                            int o) {
-    if (r.factor) return finish_vector<B, V, ACT, SKIP, WHOLE, true>(p, r, sum, step, high, x0, pixels, o);
-    finish_vector<B, V, ACT, SKIP, WHOLE, false>(p, r, sum, step, high, x0, pixels, o);
 }
 
 template <class B, class V, int ACT, int SKIP>
@@ -243,8 +236,8 @@ void lut_block(const ConvPlan& p, const ConvRow& r, int o0, int vectors, const u
                 const int o = o0 + v * B::lanes + q * F;
                 const B* s = sum + v * 2 + (q & 1);
                 const size_t step = (size_t)vectors * 2;
-                if (o + F <= p.out_channels) finish_any<B, V, ACT, SKIP, true>(p, r, s, step, q >= 2, x0, pixels, o);
-                else if (o < p.out_channels) finish_any<B, V, ACT, SKIP, false>(p, r, s, step, q >= 2, x0, pixels, o);
+                if (o + F <= p.out_channels) finish_vector<B, V, ACT, SKIP, true>(p, r, s, step, q >= 2, x0, pixels, o);
+                else if (o < p.out_channels) finish_vector<B, V, ACT, SKIP, false>(p, r, s, step, q >= 2, x0, pixels, o);
             }
     }
 }

@@ -13,7 +13,7 @@ class PartClock {
 public:
     explicit PartClock(size_t stages, bool sums = true) : with_sums(sums), laps_(stages * LMBQ_PART_COUNT) {
         const Clock::time_point start = Clock::now();
-        for (int i = 1; i < kTries; i++) Clock::now();
+        for (int i = 1; i < kTries; i++) last_ = Clock::now();
         cost_ = std::chrono::duration<double, std::nano>(Clock::now() - start).count() / kTries;
     }
     void restart() {  // before each run but the first

@@ -100,20 +100,25 @@ LMBQ_INLINE void real_keep(const RealPlan& p, const RealRow& r, const V (&acc)[P
     real_store<V, ACT, false, PX, NV>(p, r, acc, x, o);
 }
 
-// Outputs from o on, of which those below `until` exist.
+// Outputs from o on, of which those below `until` exist, by a way through memory: any function, in little code.
 template <class V, int PX, int NV>
-LMBQ_INLINE void real_keep_any(const RealPlan& p, const RealRow& r, const V (&acc)[PX][NV], size_t x, int o, int until) {
-    if (o + NV * V::lanes <= until) switch (p.act) {  // the usual ones without a way through memory
-            case LMBQ_ACT_NONE: return real_keep<V, LMBQ_ACT_NONE, PX, NV>(p, r, acc, x, o);
-            case LMBQ_ACT_RELU: return real_keep<V, LMBQ_ACT_RELU, PX, NV>(p, r, acc, x, o);
-            case LMBQ_ACT_PRELU: return real_keep<V, LMBQ_ACT_PRELU, PX, NV>(p, r, acc, x, o);
-        }
+LMBQ_INLINE void real_keep_slowly(const RealPlan& p, const RealRow& r, const V (&acc)[PX][NV], size_t x, int o, int until) {
     alignas(64) float sums[PX * NV * V::lanes];
 #pragma GCC unroll 8
     for (int i = 0; i < PX; i++)
 #pragma GCC unroll 8
         for (int v = 0; v < NV; v++) acc[i][v].store(sums + (i * NV + v) * V::lanes);
     real_finish<V>(p, r, {sums, PX, NV, o, until, x});
+}
+
+template <class V, int PX, int NV>
+LMBQ_INLINE void real_keep_any(const RealPlan& p, const RealRow& r, const V (&acc)[PX][NV], size_t x, int o, int until) {
+    if (o + NV * V::lanes <= until) switch (p.act) {
+            case LMBQ_ACT_NONE: return real_keep<V, LMBQ_ACT_NONE, PX, NV>(p, r, acc, x, o);
+            case LMBQ_ACT_RELU: return real_keep<V, LMBQ_ACT_RELU, PX, NV>(p, r, acc, x, o);
+            case LMBQ_ACT_PRELU: return real_keep<V, LMBQ_ACT_PRELU, PX, NV>(p, r, acc, x, o);
+        }
+    real_keep_slowly<V, PX, NV>(p, r, acc, x, o, until);
 }
 
 // A block of a group's outputs.
@@ -213,7 +218,8 @@ LMBQ_INLINE void depthwise_tile(const RealPlan& p, const RealRow& r, size_t x, i
             }
         }
     }
-    real_keep_any<V, PX, 1>(p, r, acc, x, c, p.out_channels);
+    if constexpr (PART || PX == 1 || K == 0) real_keep_slowly<V, PX, 1>(p, r, acc, x, c, p.out_channels);
+    else real_keep_any<V, PX, 1>(p, r, acc, x, c, p.out_channels);
 }
 
 template <int PX>
