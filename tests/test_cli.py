@@ -81,9 +81,9 @@ def test_doctor_names_hosts_and_fixes(command):
 def test_demo_trains_compares_and_draws(command, tmp_path):
     code, out, err = command("demo", "--folder", tmp_path / "demo", "--steps", 10)
     assert code == 0, err
-    assert all(f"\n {method} " in out for method in ("bicubic", "sign", "lmb"))
+    assert all(f"\n {method} " in out for method in ("bicubic", "sign", "lmb-spatial"))
     assert (tmp_path / "demo" / "comparison.png").stat().st_size > 10_000
-    assert (tmp_path / "demo" / "experiments" / "lmb_seed0" / "models" / "net_g_latest.pth").exists()
+    assert (tmp_path / "demo" / "experiments" / "lmb-spatial_seed0" / "models" / "net_g_latest.pth").exists()
 
 
 @pytest.mark.parametrize("subcommand", [("run", "smoke", "--dry-run", "--data", "images"), ("report",)])

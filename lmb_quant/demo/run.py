@@ -24,10 +24,9 @@ from lmb_quant.upscaling import Upscaler
 from lmb_quant.zoo import DEFAULT
 
 from .photographs import HeldOut, Score, copy_photographs
-from .training import NETWORK, UPSCALE, Run, train_all, trained_network
+from .training import METHODS, NETWORK, UPSCALE, Run, train_all, trained_network
 
 STEPS = 250
-METHODS = ("sign", "lmb")
 
 
 def run_demo(folder: Path, *, seeds: int = 1, steps: int = STEPS) -> dict[str, list[Score]]:
