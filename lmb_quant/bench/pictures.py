@@ -31,28 +31,19 @@ _SHOWN, _STEP = 224, 8
 class Compared:
     """An image and what was made of its reduction.
 
-    ``outputs`` are BGR ``(H, W, 3)``, uint8, by method: bicubic first, then each network. ``psnr`` is in dB on Y.
+    ``psnr`` is in dB on Y, by method: bicubic first, then each network. ``tiles`` show the part where the first network
+    errs most: HR, then each method with its PSNR of the whole image.
     """
 
     name: str
-    hr: BGRImage
-    outputs: dict[str, BGRImage]
     psnr: dict[str, float]
+    tiles: list[Tile]
 
     @property
     def gain(self) -> float:
         """PSNR of the first network above bicubic, dB."""
         bicubic, first, *_ = self.psnr.values()
         return first - bicubic
-
-    def tiles(self) -> list[Tile]:
-        """The part where the first network errs most: HR, then each method with its PSNR of the whole image."""
-        _, first, *_ = self.outputs.values()
-        top, left = worst_part(first, self.hr, PART)
-        shown = {self.name: self.hr} | {
-            f"{name} {self.psnr[name]:.2f} dB": output for name, output in self.outputs.items()
-        }
-        return [Tile(label, image[top : top + PART, left : left + PART, ::-1]) for label, image in shown.items()]
 
 
 def compare(
@@ -91,7 +82,7 @@ def compare(
     paths = tqdm(shipped or find_images(str(images)), desc="Upscaling", unit="image", disable=None, leave=False)
     found = [_compare_one(path, networks, degradation, number) for number, path in enumerate(paths)]
     found.sort(key=lambda compared: compared.gain)
-    sheet = contact_sheet([compared.tiles() for compared in found[:rows]], _SHOWN)
+    sheet = contact_sheet([compared.tiles for compared in found[:rows]], _SHOWN)
     try:
         sheet.save(output)
     except (OSError, ValueError) as error:
@@ -126,7 +117,12 @@ def _compare_one(path: Path, networks: Mapping[str, Upscaler], degradation: Degr
     outputs = {"bicubic": upscale_bicubic(lr, factor)}
     for name, network in networks.items():
         outputs[name] = network(np.ascontiguousarray(lr[..., ::-1]))[..., ::-1]
-    return Compared(path.stem, hr, outputs, {name: psnr_y(image, hr, factor) for name, image in outputs.items()})
+    psnr = {name: psnr_y(image, hr, factor) for name, image in outputs.items()}
+    top, left = worst_part(outputs[next(iter(networks))], hr, PART)
+    shown = {path.stem: hr} | {f"{name} {psnr[name]:.2f} dB": image for name, image in outputs.items()}
+    # copies, so that the images themselves are not kept
+    tiles = [Tile(label, image[top : top + PART, left : left + PART, ::-1].copy()) for label, image in shown.items()]
+    return Compared(path.stem, psnr, tiles)
 
 
 def _table(found: Sequence[Compared], methods: Sequence[str]) -> str:
