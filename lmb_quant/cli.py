@@ -668,9 +668,13 @@ def bench_pictures(
     from lmb_quant.upscaling import Upscaler
 
     damage = Degradation((blur, blur), (noise, noise), None if jpeg is None else (jpeg, jpeg))
-    networks = {Path(model).stem: Upscaler(_network(model)) for model in models}
+    names = [Path(model).stem for model in models]
+    for name in names:
+        if names.count(name) > 1:
+            raise LMBError(f"bench pictures: {name!r} names {names.count(name)} networks. Allowed: each its own name.")
+    networks = {name: Upscaler(_network(model)) for name, model in zip(names, models, strict=True)}
     _say(compare(networks, images, output, rows=rows, degradation=damage, force=force))
-    _say(f"{output}: {rows} images at most, those with the least gain of {Path(models[0]).stem}")
+    _say(f"{output}: {rows} images at most, those with the least gain of {names[0]}")
 
 
 @bench.command("report")

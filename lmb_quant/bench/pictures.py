@@ -14,12 +14,17 @@ from tqdm import tqdm
 
 from lmb_quant.contact_sheet import Tile, contact_sheet
 from lmb_quant.errors import LMBError
+from lmb_quant.files import check_writable
 from lmb_quant.integrations.basicsr.degradation import Degradation
 from lmb_quant.integrations.basicsr.images import BGRImage, crop_to_multiple, find_images, read_bgr, reduce_image
 from lmb_quant.integrations.basicsr.metrics import psnr_y, upscale_bicubic
 from lmb_quant.photographs import HELD_OUT, TRAINING, shipped_photograph
 from lmb_quant.table import render
 from lmb_quant.upscaling import Upscaler
+from lmb_quant.upscaling.formats import format_of
+from lmb_quant.upscaling.image_file import ImageFile
+from lmb_quant.upscaling.metadata import Metadata
+from lmb_quant.upscaling.writing import write_image
 
 PART = 96
 """Side of the part of an image that is shown, HR pixels."""
@@ -60,7 +65,7 @@ def compare(
     Args:
         networks: Of one SR factor, by name.
         images: Folder of HR images; None for the photographs that come with scikit-image.
-        output: The picture to write; its ending says the format.
+        output: The picture to write; its ending says the format, one of those of :func:`format_of`.
         rows: Images to draw, those with the least gain of the first network over bicubic.
         degradation: What damages the LR images; by default nothing.
         force: Whether an existing picture is replaced.
@@ -76,17 +81,14 @@ def compare(
         raise LMBError(f"bench pictures: {factors}: they differ in their factor. Allowed: networks of one factor.")
     if output.exists() and not force:
         raise LMBError(f"{output}: it exists. Allowed: another name, or --force to replace it.")
-    if not output.absolute().parent.is_dir():
-        raise LMBError(f"{output}: {str(output.absolute().parent)!r} is no folder. Allowed: a name in an existing one.")
+    format_of(output)
+    check_writable(output)
     shipped = [shipped_photograph(name) for name in (*TRAINING, *HELD_OUT)] if images is None else []
     paths = tqdm(shipped or find_images(str(images)), desc="Upscaling", unit="image", disable=None, leave=False)
     found = [_compare_one(path, networks, degradation, number) for number, path in enumerate(paths)]
     found.sort(key=lambda compared: compared.gain)
     sheet = contact_sheet([compared.tiles for compared in found[:rows]], _SHOWN)
-    try:
-        sheet.save(output)
-    except (OSError, ValueError) as error:
-        raise LMBError(f"{output}: the picture cannot be written: {error}.") from None
+    write_image(output, ImageFile(sheet, Metadata()), small=True)
     return _table(found, ["bicubic", *networks])
 
 

@@ -65,9 +65,9 @@ def test_bad_input_is_named(images, tmp_path):
     with pytest.raises(lmb.LMBError, match=r"there.png: it exists"):
         compare({"a": tiny()}, images, tmp_path / "there.png")
     assert (tmp_path / "there.png").read_bytes() == b"mine"
-    with pytest.raises(lmb.LMBError, match="is no folder"):
+    with pytest.raises(lmb.LMBError, match="there is no folder"):
         compare({"a": tiny()}, images, tmp_path / "nowhere" / "x.png")
-    with pytest.raises(lmb.LMBError, match=r"x.what: the picture cannot be written"):
+    with pytest.raises(lmb.LMBError, match=r"x.what: extension '.what' is not allowed. Allowed: .png"):
         compare({"a": tiny()}, images, tmp_path / "x.what")
     Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(images / "small.png")
     with pytest.raises(lmb.LMBError, match=rf"small.png: 40 x 40 pixels is too small. Allowed: {PART} x {PART}"):
@@ -82,3 +82,8 @@ def test_the_command_draws_the_shipped_networks(images, tmp_path):
     assert "lmb_small_x4" in said.output
     with Image.open(output) as sheet:
         assert sheet.size == (3 * 228, 246)
+
+
+def test_two_networks_of_one_name_are_an_error():
+    said = CliRunner().invoke(app, ["bench", "pictures", "lmb_small_x4", "a/lmb_small_x4.lmb", "-o", "x.png"])
+    assert "'lmb_small_x4' names 2 networks" in str(said.exception)
