@@ -606,6 +606,29 @@ def bench_run(
     raise typer.Exit(run(job, console, scheduler=run_on_ray(ray), latency=latency))
 
 
+@bench.command("rates")
+def bench_rates(
+    suite: Annotated[str, typer.Argument(help="Name of a shipped suite (quick, front, full, ...), or a YAML file.")],
+    rate: Annotated[
+        list[float] | None,
+        typer.Option(help="A learning rate to try; again for more. Default: 1e-3, 2e-3, 4e-3, 8e-3."),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Steps of each training; default: a quarter of the suite's.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Images: DIR with train/<set> and test/<set>.")] = None,
+    only: Annotated[str | None, typer.Option(help="Glob for cells: 'lmb*', or 'NETWORK/sign/x4/seed0'.")] = None,
+    output: _Results = Path("lmb-bench"),
+    jobs: Annotated[int | None, typer.Option(min=1, help="Cells at a time; default: one a GPU or core.")] = None,
+) -> None:
+    """Find the learning rate of each network and method of a suite, on its validation set."""
+    from lmb_quant.bench.suite.run.rates import search_rates  # the host is heavy and optional
+
+    tried = rate or [1e-3, 2e-3, 4e-3, 8e-3]
+    code = search_rates(suite, tried, Console(), steps=steps, data=data, output=output, only=only, jobs=jobs)
+    raise typer.Exit(code)
+
+
 def _bench_tasks(
     data: Path | None, output: Path, only: str | None, *, dry_run: bool, others: tuple[object, ...]
 ) -> int:

@@ -17,7 +17,7 @@ from .code import binarizer_digests, minor_version
 from .data import SuiteData
 from .methods import Method, resolve_methods
 from .schema import FLOAT, Network, Suite, Training
-from .schemes import QAT, host_settings
+from .schemes import QAT, HostSettings, host_settings
 
 
 def make_cells(suite: Suite, data: SuiteData) -> list[Cell]:
@@ -46,6 +46,11 @@ def make_cells(suite: Suite, data: SuiteData) -> list[Cell]:
 def trainings(cells: Sequence[Cell]) -> dict[str, Cell]:
     """The first cell of each training, by training key: those after it only evaluate the same network otherwise."""
     return {cell.training_key: cell for cell in reversed(cells)}
+
+
+def rated(method: str, host: HostSettings | None) -> str:
+    """The name under which a method has its rate: what is only made of the trained float network has that of float."""
+    return FLOAT if host is not None and host.scheme != QAT else method
 
 
 def select(cells: Sequence[Cell], pattern: str | None) -> list[Cell]:
@@ -77,7 +82,7 @@ def _methods(suite: Suite, label: str, network: Network) -> list[Method]:
 
 def _cell(suite: Suite, data: SuiteData, label: str, network: Network, method: Method, upscale: int, seed: int) -> Cell:
     trained = method.is_trained
-    host = None if method.host is None else host_settings(method.host)
+    host = _host(method)
     network_g = _network_g(network.arch, method.recipe, upscale, suite.place) if trained else None
     code = binarizer_digests(method.recipe)
     if host is not None and host.scheme == QAT:
@@ -101,14 +106,12 @@ def _cell(suite: Suite, data: SuiteData, label: str, network: Network, method: M
     )
 
 
-def _rated(method: Method) -> str:
-    """The name under which a method has its rate: what is only made of the trained float network has that of float."""
-    made_of_float = method.host is not None and host_settings(method.host).scheme != QAT
-    return FLOAT if made_of_float else method.name
+def _host(method: Method) -> HostSettings | None:
+    return None if method.host is None else host_settings(method.host)
 
 
 def _training(suite: Suite, network: Network, method: Method) -> Training:
-    rate = {**suite.rates, **network.rates}.get(_rated(method))
+    rate = {**suite.rates, **network.rates}.get(rated(method.name, _host(method)))
     if rate is None:
         return suite.training
     return suite.training.model_copy(update={"optimizer": {**suite.training.optimizer, "lr": rate}})
@@ -117,7 +120,8 @@ def _training(suite: Suite, network: Network, method: Method) -> Training:
 def _check_rates(suite: Suite) -> None:
     known: list[str] = []
     for label, network in suite.networks.items():
-        names = [_rated(method) for method in _methods(suite, label, network) if method.is_trained]
+        methods = [method for method in _methods(suite, label, network) if method.is_trained]
+        names = [rated(method.name, _host(method)) for method in methods]
         known += names
         _check_names(network.rates, names, f"{suite.place}: networks.{label}.rates")
     _check_names(suite.rates, known, f"{suite.place}: rates")

@@ -50,11 +50,11 @@ class Job:
         )
 
 
-def prepare(suite: str | Path, *, data: Path | None, output: Path, only: str | None = None) -> Job:
+def prepare(suite: str | Path | Suite, *, data: Path | None, output: Path, only: str | None = None) -> Job:
     """Reads a suite, finds its images and lists its cells.
 
     Args:
-        suite: Name of a shipped suite, or path.
+        suite: The suite, the name of a shipped one, or a path.
         data: Folder with ``train/<set>`` and ``test/<set>``; None where the suite brings its own.
         output: Folder of results.
         only: Glob for the names of cells, or for parts of them.
@@ -62,7 +62,7 @@ def prepare(suite: str | Path, *, data: Path | None, output: Path, only: str | N
     Raises:
         LMBError: If the suite, its images, a method or the glob is wrong.
     """
-    loaded = Suite.load(suite)
+    loaded = suite if isinstance(suite, Suite) else Suite.load(suite)
     store = Store(output)
     images = find_data(loaded, data, store.root)
     cells = make_cells(loaded, images)
