@@ -120,9 +120,9 @@ def test_speed(tmp_path):
 
 def test_speed_of_a_network_that_comes_with_the_package(tmp_path):
     found, shown = figures(tmp_path / "a.json", "speed", "--smoke", "--network", "lmb_small_x4", "--threads", 1)
-    assert (found["network"], found["arch"], found["recipe"]) == ("lmb_small_x4", "srresnet", "lmb-plus")
+    assert (found["network"], found["arch"], found["recipe"]) == ("lmb_small_x4", "hybrid", "lmb-hybrid")
     assert found["arguments"]["tail"] == "pointwise"
-    assert "lmb_small_x4: srresnet (num_in_ch 3" in shown
+    assert "lmb_small_x4: hybrid (num_in_ch 3" in shown
     assert {form["name"] for form in found["forms"]} == {"packed", "packed, layer by layer", "float"}
     assert all(form["sqnr"] is None or form["sqnr"] > 30 for form in found["forms"])
 
