@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `import lmb_quant` may load, in a fresh interpreter."""
 
+import pytest
 from helpers import run_python
 
 from lmb_quant.zoo import DEFAULT
@@ -100,14 +101,15 @@ for name in ("LMBError", "RecipeError", "__version__"):
     )
 
 
-def test_the_first_packed_layer_waits_for_no_compiler():
+@pytest.mark.parametrize("name", ["lmb_large_x4", "lmb_srresnet_x4"])
+def test_the_first_packed_layer_waits_for_no_compiler(name):
     run_python(
-        """
+        f"""
 import sys
 import lmb_quant as lmb
 from lmb_quant.ops.startup import spare_compiler
 from lmb_quant.upscaling import Upscaler
-net = lmb.from_pretrained("lmb_small_x4")
+net = lmb.from_pretrained("{name}")
 spare_compiler()
 import torch
 assert Upscaler(net)(torch.rand(3, 8, 8)).shape == (3, 32, 32)

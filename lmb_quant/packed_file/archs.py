@@ -21,7 +21,10 @@ class _Undrawn(TorchFunctionMode):
     """Leaves random weights undrawn: on the meta device torch loads its whole compiler to draw none."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return args[0] if func is torch.Tensor.normal_ else func(*args, **kwargs or {})
+        given = kwargs or {}
+        if func is torch.Tensor.normal_:
+            return args[0]
+        return given["tensor"] if func is nn.init.normal_ else func(*args, **given)
 
 
 def build(arch: Arch | None, layers: int) -> nn.Module:

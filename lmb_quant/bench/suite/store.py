@@ -24,8 +24,9 @@ from lmb_quant.files import write_atomically
 
 from .plan.cell import Cell
 
-EAGER, COMPILED, PACKED = "eager", "compiled", "packed"
-"""Forms in which a network is timed: PyTorch as it is, torch.compile with frozen weights, packed layers."""
+EAGER, COMPILED, ENGINE, PACKED = "eager", "compiled", "engine", "packed"
+"""Forms in which a network is timed: PyTorch as it is, torch.compile with frozen weights, the float network in one call
+of this project's engine, packed layers in it."""
 RUN = "cell"
 """Name of the experiment inside a cell's folder."""
 

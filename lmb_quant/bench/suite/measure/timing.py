@@ -20,12 +20,12 @@ from lmb_quant.bench.measure import CPU_TIME, Competitor, sqnr, thread_count, ti
 from lmb_quant.bench.suite.plan.cell import Cell
 from lmb_quant.bench.suite.plan.schema import FLOAT
 from lmb_quant.bench.suite.plan.schemes import BF16
-from lmb_quant.bench.suite.store import COMPILED, EAGER, PACKED, Store
+from lmb_quant.bench.suite.store import COMPILED, EAGER, ENGINE, PACKED, Store
 from lmb_quant.errors import LMBError
 from lmb_quant.machine import Machine
 from lmb_quant.modules import BinaryConv2d
 from lmb_quant.packing import convert
-from lmb_quant.stages import forward
+from lmb_quant.stages import forward, why_not
 
 from .calibration import calibration_images
 from .trained import cell_form, trained_network
@@ -112,6 +112,8 @@ def _forms(cell: Cell, store: Store, reasons: list[str]) -> Iterator[tuple[str, 
         reasons.append(f"{COMPILED}: {no_compiler}")
     if cell.host is None:
         yield from _both(network, network, no_compiler)
+        if not why_not(network):
+            yield ENGINE, _Form(lambda x: forward(network, x), network)
         return
     if cell.host.scheme == BF16 and not has_bf16():
         reasons.append("the CPU has no instructions for bf16")

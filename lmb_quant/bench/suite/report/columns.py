@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from lmb_quant.bench.suite.store import COMPILED, EAGER, PACKED
+from lmb_quant.bench.suite.store import COMPILED, EAGER, ENGINE, PACKED
 
 from .rows import Findings, Row
 
@@ -46,7 +46,7 @@ def make_columns(findings: Findings) -> list[Column]:
         _cost(findings, "kB", "bytes", 1e3, 1),
         Column("latency, ms", partial(_milliseconds, form=None), _latency),
         Column("speed-up", lambda row: None if row.latency is None else row.latency.ratio, _speed_up),
-        *(_detail(f"{form}, ms", partial(_milliseconds, form=form)) for form in (EAGER, COMPILED, PACKED)),
+        *(_detail(f"{form}, ms", partial(_milliseconds, form=form)) for form in (EAGER, COMPILED, ENGINE, PACKED)),
         _time("training, min", "training_seconds", 1 / 60, 1),
         _time("step, ms", "step_seconds", 1e3, 1),
     ]
