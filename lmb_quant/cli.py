@@ -562,6 +562,8 @@ def _figures(output: Path | None) -> Iterator[tuple[Callable[[str], None], Calla
         yield lambda text: status.update(text), write
 
 
+_Only = Annotated[str | None, typer.Option(help="Glob for cells: 'lmb*', or 'NETWORK/sign/x4/seed0'.")]
+_Jobs = Annotated[int | None, typer.Option(min=1, help="Cells at a time; default: one a GPU or core.")]
 _Results = Annotated[Path, typer.Option(help="Folder of results; runs may share it, and reports are written there.")]
 
 
@@ -573,10 +575,10 @@ def bench_run(
     data: Annotated[
         Path | None, typer.Option(help="Images: DIR with train/<set> and test/<set>; tasks: a folder of photographs.")
     ] = None,
-    only: Annotated[str | None, typer.Option(help="Glob for cells: 'lmb*', or 'NETWORK/sign/x4/seed0'.")] = None,
+    only: _Only = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List cells and the time left, train nothing.")] = False,
     output: _Results = Path("lmb-bench"),
-    jobs: Annotated[int | None, typer.Option(min=1, help="Cells at a time; default: one a GPU or core.")] = None,
+    jobs: _Jobs = None,
     latency: Annotated[
         bool | None,
         typer.Option("--latency/--no-latency", help="Measure latency at the end; default: as the suite says."),
@@ -617,9 +619,9 @@ def bench_rates(
         int | None, typer.Option(min=1, help="Steps of each training; default: a quarter of the suite's.")
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Images: DIR with train/<set> and test/<set>.")] = None,
-    only: Annotated[str | None, typer.Option(help="Glob for cells: 'lmb*', or 'NETWORK/sign/x4/seed0'.")] = None,
+    only: _Only = None,
     output: _Results = Path("lmb-bench"),
-    jobs: Annotated[int | None, typer.Option(min=1, help="Cells at a time; default: one a GPU or core.")] = None,
+    jobs: _Jobs = None,
 ) -> None:
     """Find the learning rate of each network and method of a suite, on its validation set."""
     from lmb_quant.bench.suite.run.rates import search_rates  # the host is heavy and optional

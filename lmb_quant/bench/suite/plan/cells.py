@@ -99,7 +99,7 @@ def _cell(suite: Suite, data: SuiteData, label: str, network: Network, method: M
         threads=suite.threads,
         train=data.train,
         test=data.test,
-        validation=suite.data.validation or suite.data.test[0],
+        validation=suite.data.curve_set,
         torch=minor_version("torch"),
         binarizers=code,
         host=host,

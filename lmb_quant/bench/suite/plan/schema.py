@@ -72,6 +72,11 @@ class Data(BaseModel):
     test: Annotated[list[str], Field(min_length=1)]
     validation: str | None = Field(default=None, alias="validate")
 
+    @property
+    def curve_set(self) -> str:
+        """Name of the test set of the training curve."""
+        return self.validation or self.test[0]
+
     @model_validator(mode="after")
     def _validates_on_a_test_set(self) -> Self:
         if self.validation is not None and self.validation not in self.test:

@@ -75,8 +75,7 @@ def search_rates(
 
 def at_rate(suite: Suite, rate: float, steps: int) -> Suite:
     """The suite with one rate for all, fewer steps, and its validation set as the only test set."""
-    training = suite.training
-    validation = suite.data.validation or suite.data.test[0]
+    training, validation = suite.training, suite.data.curve_set
     return suite.model_copy(
         update={
             "name": f"{suite.name}-rate-{rate:g}",
@@ -106,10 +105,10 @@ def best_rates(found: _Tried) -> dict[str, dict[str, float]]:
 
 def _one_seed(trial: Job) -> list[Cell]:
     """The first seed of each training that there is."""
-    leaders = [cell for cell in trainings(trial.selected).values() if cell.network_g is not None]
+    leaders = trainings(trial.selected)
     first: dict[tuple[object, ...], Cell] = {}
     for cell in trial.selected:
-        if cell in leaders:
+        if cell.network_g is not None and leaders[cell.training_key] is cell:
             first.setdefault((cell.network, cell.method, cell.upscale), cell)
     if not first:
         raise LMBError(f"{trial.suite.place}: nothing that was selected is trained, so there are no rates to find.")
@@ -136,8 +135,7 @@ def _told(found: _Tried, rates: Sequence[float], steps: int, suite: Suite) -> st
          f"{best[network][method]:g}")
         for (network, method), psnr in found.items()
     ]  # fmt: skip
-    validation = suite.data.validation or suite.data.test[0]
-    title = f"PSNR on Y of {validation} after {steps} steps, dB, by learning rate"
+    title = f"PSNR on Y of {suite.data.curve_set} after {steps} steps, dB, by learning rate"
     lines = [render(title, columns, rows, right=range(2, len(columns)))]
     lines.append("For the suite's file:")
     lines.append(dump_yaml({"networks": {network: {"rates": chosen} for network, chosen in best.items()}}).rstrip())
