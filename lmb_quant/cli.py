@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -30,6 +30,11 @@ bench = typer.Typer(help="Measure speed, and compare methods by a suite. Without
 app.add_typer(bench, name="bench")
 _FORWARD = {"allow_extra_args": True, "ignore_unknown_options": True}
 _OptionFile = Annotated[str, typer.Option("-opt", "--opt", help="BasicSR option file, or the name of a shipped one.")]
+
+_RealWeights = Annotated[
+    Literal["float32", "int8"],
+    typer.Option(help="How the file holds the weights of convolutions that stayed real; int8 has a quarter."),
+]
 
 
 @app.command(context_settings=_FORWARD, add_help_option=False)
@@ -56,12 +61,13 @@ def convert(
     param_key: Annotated[
         str | None, typer.Option(help="params or params_ema; default: params_ema where the file holds it.")
     ] = None,
+    real_weights: _RealWeights = "float32",
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
     """Pack a trained network: 1-bit weights, for lmb-quant upscale --model and lmb_quant.load()."""
     from lmb_quant.integrations.basicsr.packing import pack_checkpoint  # the host is heavy and optional
 
-    packed = pack_checkpoint(checkpoint, opt, output, param_key=param_key, force=force)
+    packed = pack_checkpoint(checkpoint, opt, output, param_key=param_key, real_weights=real_weights, force=force)
     weights = {"params_ema": "params_ema (the moving average)", "params": "params (the plain weights)"}
     _say(f"{output}: {output.stat().st_size:,} bytes, {packed.kind} with {weights.get(str(packed.key), 'the weights')}")
     if not packed.has_arch:
@@ -655,6 +661,7 @@ def bench_card(
     licence: Annotated[str, typer.Option(help="What the training images may be used for, and their origin.")],
     weakness: Annotated[list[str] | None, typer.Option(help="What is known to be weak; again for more.")] = None,
     output: Annotated[Path, typer.Option(help="Folder for NAME.safetensors and NAME.md.")] = Path(),
+    real_weights: _RealWeights = "float32",
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
 ) -> None:
     """Pack a trained network, evaluate the packed file on test sets, and write its model card."""
@@ -668,6 +675,7 @@ def bench_card(
         data_licence=licence,
         weaknesses=weakness or [],
         output=output,
+        real_weights=real_weights,
         force=force,
     )
     scores = ", ".join(f"{dataset} {score.psnr:.2f} dB" for dataset, score in card.scores.items())

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,11 +16,12 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from lmb_quant.archs import architecture_of
-from lmb_quant.errors import LMBError
+from lmb_quant.errors import LMBError, unknown_name
 from lmb_quant.files import check_writable, write_atomically
 from lmb_quant.modules import BinaryConv2d, PackedBinaryConv2d, PackedConfig
 from lmb_quant.packed_file import (
     DTYPES,
+    INT8_CHANNELS,
     KEY,
     Arch,
     Encoded,
@@ -31,7 +33,7 @@ from lmb_quant.packed_file import (
     check_tail_bits,
     checksum,
     codec_for,
-    codec_named,
+    decoded,
     from_text,
     join_names,
     other_parts,
@@ -48,10 +50,12 @@ from lmb_quant.wrappers import unwrapped, wrapped_parts
 from lmb_quant.zoo import network_file, network_names
 
 _MAX_HEADER = 16 << 20
+RealWeights = Literal["float32", "int8"]
+"""How a file stores the weights of real convolutions."""
 _OF_TORCH = (b"PK\x03\x04", b"\x80\x02\x8a\x0a")  # torch.save's: a zip archive; before PyTorch 1.6 a pickle
 
 
-def save(model: nn.Module, path: str | Path) -> None:
+def save(model: nn.Module, path: str | Path, *, real_weights: RealWeights = "float32") -> None:
     """Writes a packed network: its tensors, and what makes it again.
 
     That is each layer's configuration, the recipe where it is known, and for lmb_quant.archs the architecture. A
@@ -62,11 +66,17 @@ def save(model: nn.Module, path: str | Path) -> None:
     Args:
         model: What :func:`lmb_quant.convert` returned.
         path: The safetensors file, under any name; an existing one is replaced once the new one is complete.
+        real_weights: How the weights of the ``Conv2d`` modules that stayed real are stored: ``"float32"`` as they are,
+            ``"int8"`` in 8 bits and one scale for each output channel. :func:`load` gives float32 either way, rounded
+            after ``"int8"``; the network is as fast.
 
     Raises:
         LMBError: If the network has no packed layer, or a binary one that is not packed, or holds what cannot be
-            stored, or a part of it is wrapped; or the file cannot be written.
+            stored (with ``"int8"``: such a weight that is not float32 or not finite), or a part of it is wrapped; or
+            the file cannot be written.
     """
+    if real_weights not in get_args(RealWeights):
+        raise LMBError(unknown_name("real_weights", real_weights, get_args(RealWeights)))
     path = Path(path)
     model = unwrapped(model)
     parts = wrapped_parts(model)
@@ -80,7 +90,7 @@ def save(model: nn.Module, path: str | Path) -> None:
         raise LMBError("model: it is not packed. Use convert() first.")
     check_writable(path)
     arch, recipe = architecture_of(model), recipe_of(model)
-    tensors, encoded = _plain(model)
+    tensors, encoded = _plain(model, _real_weights(model) if real_weights == "int8" else set())
     header = Header(
         package_version=package_version("lmb-quant"),
         arch=None if arch is None else Arch(type=arch.name, args=dict(getattr(model, "arch_args", {}))),
@@ -154,17 +164,24 @@ def load_named(name_or_file: str, argument: str = "network") -> nn.Module:
     return load(name_or_file)
 
 
-def _plain(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Encoded]]:
+def _real_weights(model: nn.Module) -> set[str]:
+    """The weights of real convolutions, by name in the state dict."""
+    modules = model.named_modules(remove_duplicate=False)
+    return {join_names(name, "weight") for name, module in modules if isinstance(module, nn.Conv2d)}
+
+
+def _plain(model: nn.Module, as_int8: set[str]) -> tuple[dict[str, Tensor], dict[str, Encoded]]:
     """The state dict in plain tensors, and how the others were made plain."""
     tensors, encoded = {}, {}
     for name, value in model.state_dict().items():
         try:
             if not isinstance(value, Tensor):
                 raise LMBError(f"{type(value).__name__} cannot be stored. Allowed: tensors.")
-            if type(value.detach()) is Tensor:
+            plain = type(value.detach()) is Tensor
+            if plain and name not in as_int8:
                 tensors[name] = _stored(value)
                 continue
-            codec = codec_for(value)
+            codec = INT8_CHANNELS if plain else codec_for(value)
             parts, words = codec.split(value)
             tensors |= {join_names(name, part): _stored(tensor) for part, tensor in parts.items()}
             encoded[name] = Encoded(codec=codec.name, words=words)
@@ -217,26 +234,12 @@ def _load(path: Path, model: nn.Module | None) -> nn.Module:
         raise LMBError("it is damaged: the contents do not have the checksum that the header gives.")
     check_tail_bits(configs, tensors)
     check_aliases(model, tensors)
-    tensors = _decoded(tensors, header.encoded)
     model = _with_layers(model, configs)
-    model.load_state_dict(tensors, assign=True)
+    model.load_state_dict(decoded(tensors, header.encoded), assign=True)
     remember_recipe(model, recipe)
     if header.stages is not None and not given and header.stages != described(model):
         raise LMBError(f"stages: they are not those of {type(model).__name__} with these layers.")
     return for_inference(model)
-
-
-def _decoded(tensors: dict[str, Tensor], encoded: Mapping[str, Encoded]) -> dict[str, Tensor]:
-    """The state dict: encoded tensors put together, in the place of their parts."""
-    for name, entry in encoded.items():
-        prefix = f"{name}."
-        parts = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-        tensors = {key: value for key, value in tensors.items() if not key.startswith(prefix)}
-        try:
-            tensors[name] = codec_named(entry.codec).join(parts, entry.words)
-        except LMBError as error:
-            raise LMBError(f"tensor {name!r}: {error}") from None
-    return tensors
 
 
 def _with_layers(model: nn.Module, configs: Mapping[str, PackedConfig]) -> nn.Module:

@@ -15,7 +15,7 @@ from torch import nn
 
 import lmb_quant as lmb
 from lmb_quant import LMBError, Recipe
-from lmb_quant.archs import LMBVDSR, LMBSRResNet
+from lmb_quant.archs import LMBVDSR, LMBHybridNet, LMBSRResNet
 from lmb_quant.packed_file import TensorCodec, checksum, codecs, register_codec
 
 ARCHS = {
@@ -443,3 +443,91 @@ def test_a_codec_name_is_taken_once(monkeypatch):
     register_codec(Codec())
     with pytest.raises(LMBError, match=r"codec name 'none.Words' is already taken by .*Codec"):
         register_codec(Codec())
+
+
+def hybrid():
+    return packed(lambda: LMBHybridNet(num_feat=12, num_block=2, upscale=2))
+
+
+def test_real_weights_as_int8(tmp_path):
+    net, path = hybrid(), tmp_path / "net.safetensors"
+    lmb.save(net, path, real_weights="int8")
+    loaded = lmb.load(path)
+    for name, value in net.state_dict().items():
+        other = loaded.state_dict()[name]
+        assert (other.dtype, other.shape) == (value.dtype, value.shape)
+        if name.endswith(("depthwise.weight", "pointwise.weight", "conv_first.weight", "tail.0.weight")):
+            largest = value.abs().amax((1, 2, 3), keepdim=True)
+            assert ((other - value).abs() <= largest / 254 * 1.001).all(), name
+            assert not torch.equal(other, value), name
+        else:
+            assert torch.equal(other, value), name
+    lmb.save(net, tmp_path / "float.safetensors")
+    saved = 3 * sum(m.weight.numel() for m in net.modules() if isinstance(m, nn.Conv2d))
+    assert (tmp_path / "float.safetensors").stat().st_size - path.stat().st_size > saved / 2
+    x = torch.rand(1, 3, 9, 8)
+    assert (loaded(x) - net(x)).abs().max() < 0.05 * net(x).abs().max()
+    lmb.save(loaded, tmp_path / "again.safetensors", real_weights="int8")
+    assert torch.equal(lmb.load(tmp_path / "again.safetensors")(x), loaded(x))
+    with pytest.raises(LMBError, match=r"unknown real_weights 'int7'\. Did you mean 'int8'"):
+        lmb.save(net, path, real_weights="int7")
+
+
+def test_a_channel_of_zeros_stays_zeros(tmp_path):
+    net = hybrid()
+    net.conv_first.weight.data[3] = 0
+    lmb.save(net, tmp_path / "net.safetensors", real_weights="int8")
+    weight = lmb.load(tmp_path / "net.safetensors").conv_first.weight
+    assert torch.isfinite(weight).all()
+    assert (weight[3] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("value", "error"), [(float("nan"), "not finite"), (float("inf"), "not finite"), (None, "torch.float64 cannot")]
+)
+def test_weights_that_have_no_int8(value, error, tmp_path):
+    net = hybrid()
+    if value is None:
+        net.conv_first.double()
+    else:
+        net.conv_first.weight.data[0, 0, 0, 0] = value
+    with pytest.raises(LMBError, match=f"tensor 'conv_first.weight': .*{error}"):
+        lmb.save(net, tmp_path / "net.safetensors", real_weights="int8")
+    assert not list(tmp_path.iterdir())
+
+
+BAD_INT8 = {
+    "words": (lambda h, t: h["encoded"]["conv_first.weight"]["words"].update(bits=8), "words: {'bits': 8} is not"),
+    "a binary layer's": (
+        lambda h, t: h["encoded"].update({"body.0.conv.weight_scale": h["encoded"]["conv_first.weight"]}),
+        "'body.0.conv.weight_scale' has no place",
+    ),
+    "a bias": (
+        lambda h, t: h["encoded"].update({"conv_first.bias": h["encoded"]["conv_first.weight"]}),
+        r"shape \(12,\) is not allowed",
+    ),
+    "scale": (
+        lambda h, t: t.update({"conv_first.weight.scale": torch.ones(3)}),
+        r"'conv_first.weight.scale': F32 \(3,\)",
+    ),
+    "qdata": (lambda h, t: t.pop("conv_first.weight.qdata"), "'conv_first.weight.qdata' is missing"),
+    "both": (
+        lambda h, t: t.update({"conv_first.weight": torch.zeros(12, 3, 3, 3)}),
+        "'conv_first.weight' has no place",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_INT8)
+def test_int8_that_does_not_fit(name, tmp_path):
+    change, error = BAD_INT8[name]
+    path = tmp_path / "net.safetensors"
+    lmb.save(hybrid(), path, real_weights="int8")
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["lmb_quant"])
+    values = load_file(path)
+    change(header, values)
+    header["sha256"] = checksum({k: v for k, v in header.items() if k != "sha256"}, values)
+    save_file(values, path, {"lmb_quant": json.dumps(header)})
+    with pytest.raises(LMBError, match=error):
+        lmb.load(path)

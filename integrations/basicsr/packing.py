@@ -12,7 +12,7 @@ from lmb_quant.archs import architecture_of
 from lmb_quant.errors import LMBError, unknown_name
 from lmb_quant.modules import binary_convs
 from lmb_quant.packing import convert
-from lmb_quant.serialize import save
+from lmb_quant.serialize import RealWeights, save
 
 from .checkpoint import load_file, load_weights
 from .networks import build_of, check_network
@@ -30,7 +30,13 @@ class Packed(NamedTuple):
 
 
 def pack_checkpoint(
-    checkpoint: Path, option_file: str, output: Path, *, param_key: str | None = None, force: bool = False
+    checkpoint: Path,
+    option_file: str,
+    output: Path,
+    *,
+    param_key: str | None = None,
+    real_weights: RealWeights = "float32",
+    force: bool = False,
 ) -> Packed:
     """Packs the network of a checkpoint.
 
@@ -39,6 +45,7 @@ def pack_checkpoint(
         option_file: The training's option file, or a test's: its ``network_g`` is the network.
         output: The packed file.
         param_key: The entry; by default ``params_ema``, the moving average, where the file holds it, else ``params``.
+        real_weights: As in :func:`lmb_quant.save`.
         force: Whether an existing file is replaced.
 
     Returns:
@@ -61,7 +68,7 @@ def pack_checkpoint(
         packed = convert(network.eval())
     except LMBError as error:
         raise LMBError(f"{path}: network_g: {error}") from None
-    save(packed, output)
+    save(packed, output, real_weights=real_weights)
     kind = type(packed).__name__
     return Packed(kind, key, architecture_of(packed) is not None)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lmb_quant.errors import LMBError
 from lmb_quant.modules import PackedConfig
-from lmb_quant.packed_file import from_text, join_names, packed_parts, read_configs
+from lmb_quant.packed_file import decoded, from_text, join_names, packed_parts, read_configs
 
 from ._host import MAIN_REGISTRY, ModelLoader, UnsupportedModelError
 from .described import tensors_of, text_of
@@ -52,9 +52,14 @@ def float_network_of(state: Mapping[str, Tensor]) -> nn.Module:
     Raises:
         LMBError: If spandrel has none.
     """
-    configs = read_configs(from_text(text_of(state))[0].layers)
+    header = from_text(text_of(state))[0]
+    configs = read_configs(header.layers)
     inside = packed_parts(configs)
-    others = {name: tensor for name, tensor in tensors_of(state).items() if name not in inside}
+    try:
+        whole = decoded(tensors_of(state), header.encoded)
+    except (KeyError, RuntimeError) as error:
+        raise LMBError(f"encoded: the parts of a tensor do not fit: {_first_line(error)}") from None
+    others = {name: tensor for name, tensor in whole.items() if name not in inside}
     reason = _UNKNOWN
     for with_bias in (True, False):  # a norm that was folded leaves a bias where the convolution had none
         try:

@@ -24,7 +24,7 @@ from lmb_quant.integrations.basicsr.run_record import read_runs
 from lmb_quant.machine import in_words
 from lmb_quant.packing import convert
 from lmb_quant.rewrite import recipe_of
-from lmb_quant.serialize import load, save
+from lmb_quant.serialize import RealWeights, load, save
 from lmb_quant.strict_yaml import dump_yaml, parse_mapping
 from lmb_quant.zoo import Card
 
@@ -44,6 +44,7 @@ def make_card(
     data_licence: str,
     weaknesses: Sequence[str],
     output: Path,
+    real_weights: RealWeights = "float32",
     force: bool = False,
 ) -> Card:
     """Packs the network of a training, evaluates the packed file, and writes both files.
@@ -57,6 +58,7 @@ def make_card(
         data_licence: What the images of the training may be used for, and where they are from.
         weaknesses: What is known to be weak, beside what is measured: the images with the least gain over bicubic.
         output: An existing folder for ``<name>.safetensors`` and ``<name>.md``.
+        real_weights: As in :func:`lmb_quant.save`.
         force: Whether existing files are replaced.
 
     Returns:
@@ -75,7 +77,7 @@ def make_card(
     costs = count(network, upscale)
     with tempfile.TemporaryDirectory(dir=output, prefix=f".{name}-") as folder:
         draft = Path(folder) / paths[0].name
-        save(convert(network), draft)
+        save(convert(network), draft, real_weights=real_weights)
         packed = load(draft)
         scores = evaluate(lambda image: run_network(packed, image), sets, upscale)
         bicubic = evaluate(lambda image: upscale_bicubic(image, upscale), sets, upscale)

@@ -6,6 +6,7 @@ from .codecs import Part as Part
 from .codecs import TensorCodec as TensorCodec
 from .codecs import codec_for as codec_for
 from .codecs import codec_named as codec_named
+from .codecs import decoded as decoded
 from .codecs import register_codec as register_codec
 from .header import FORMAT_VERSION as FORMAT_VERSION
 from .header import KEY as KEY
@@ -15,6 +16,7 @@ from .header import Header as Header
 from .header import checksum as checksum
 from .header import from_text as from_text
 from .header import to_text as to_text
+from .int8 import INT8_CHANNELS as INT8_CHANNELS
 from .layout import DTYPES as DTYPES
 from .layout import check_aliases as check_aliases
 from .layout import check_parts as check_parts

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from lmb_quant.errors import LMBError
 
+from .header import Encoded
+
 GROUP = "lmb_quant.tensor_codecs"
 """Entry points of this group, named as the package whose tensors they store, are modules that register codecs."""
 
@@ -100,6 +102,27 @@ def codec_named(name: str) -> TensorCodec:
             f"codec {name!r} is not known here. Allowed: {_known()}; another one is known once its module is imported."
         )
     return _codecs[name]
+
+
+def decoded(tensors: Mapping[str, Tensor], encoded: Mapping[str, Encoded]) -> dict[str, Tensor]:
+    """The state dict: encoded tensors put together, in the place of their parts.
+
+    Args:
+        tensors: As a file holds them.
+        encoded: What its header says of those in parts, which are there, with the shapes that their codecs ask for.
+
+    Raises:
+        LMBError: If a codec does not allow their values.
+    """
+    state = dict(tensors)
+    for name, entry in encoded.items():
+        prefix = f"{name}."
+        parts = {key.removeprefix(prefix): state.pop(key) for key in tensors if key.startswith(prefix)}
+        try:
+            state[name] = codec_named(entry.codec).join(parts, entry.words)
+        except LMBError as error:
+            raise LMBError(f"tensor {name!r}: {error}") from None
+    return state
 
 
 def _load_codecs_of(package: str) -> None:

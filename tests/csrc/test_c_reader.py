@@ -5,6 +5,7 @@ import copy
 import ctypes
 import json
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -32,6 +33,20 @@ def opened(data):
     return status == 0
 
 
+def upscaled(data, image):
+    """The result of a file's network, by its bytes; ``image`` is uint8 ``(H, W, 3)``, the result twice as large."""
+    network = ctypes.c_void_p()
+    assert LIBRARY.c.lmbq_network_open(data, ctypes.c_size_t(len(data)), 0, ctypes.byref(network)) == 0
+    height, width, _ = image.shape
+    out = np.zeros((2 * height, 2 * width, 3), np.uint8)
+    status = LIBRARY.c.lmbq_network_run_bytes(
+        network, image.ctypes.data, image.strides[0], out.ctypes.data, out.strides[0], height, width, 1, None
+    )
+    LIBRARY.c.lmbq_network_close(ctypes.byref(network))
+    assert status == 0, LIBRARY.c.lmbq_last_error()
+    return out
+
+
 def refusal(path):
     """What lmb_quant.load says, empty if it loads the file."""
     try:
@@ -49,7 +64,7 @@ def signed(header, tensors):
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory):
     path = tmp_path_factory.mktemp("reader") / "net.safetensors"
-    lmb.save(lmb.convert(LMBHybridNet(num_feat=4, num_block=1, upscale=2)), path)
+    lmb.save(lmb.convert(LMBHybridNet(num_feat=4, num_block=1, upscale=2)), path, real_weights="int8")
     with safe_open(path, framework="pt") as file:
         return json.loads(file.metadata()["lmb_quant"]), load_file(path)
 
@@ -142,3 +157,28 @@ def test_refusals_are_the_same(parts, tmp_path):
         path = tmp_path / "stranger.safetensors"
         path.write_bytes(data)
         assert words in refusal(path)
+
+
+def test_int8_weights_are_the_same_numbers(parts, tmp_path):
+    header, tensors = parts
+    assert len(header["encoded"]) == 4
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(signed(header, tensors))
+    lmb.save(lmb.load(path), tmp_path / "float.safetensors")
+    image = np.random.default_rng(0).integers(0, 256, (6, 5, 3), np.uint8)
+    assert (upscaled(path.read_bytes(), image) == upscaled((tmp_path / "float.safetensors").read_bytes(), image)).all()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"conv_first.bias": {"codec": "lmb_quant.int8_channels", "words": {}}},
+        {"conv_first.weight": {"codec": "lmb_quant.int8_channels", "words": {"bits": 8}}},
+        {"conv_first.weight": {"codec": "torchao.IntxUnpackedToInt8Tensor", "words": {}}},
+        {"conv_first.weight": {"codec": 8, "words": {}}},
+        {"nowhere": {"codec": "lmb_quant.int8_channels", "words": {}}},
+    ],
+)
+def test_int8_that_does_not_fit_is_refused(parts, change):
+    header, tensors = parts
+    assert not opened(signed({**header, "encoded": header["encoded"] | change}, tensors))

@@ -23,7 +23,7 @@ std::string read_file(const std::string& path) {
 
 std::vector<std::string> corpus() {
     std::vector<std::string> files;
-    for (const char* name : {"srresnet", "spatial", "hybrid", "vdsr"})
+    for (const char* name : {"srresnet", "spatial", "hybrid", "vdsr", "hybrid_int8"})
         files.push_back(read_file(std::string(LMBQ_CORPUS "/") + name + ".safetensors"));
     return files;
 }

@@ -64,7 +64,9 @@ def test_existing_files_need_force(experiment):
     with pytest.raises(lmb.LMBError, match=r"tiny_x2\.safetensors: it exists\..*--force"):
         card_of(description="Another.")
     assert Path("out/tiny_x2.md").read_bytes() == before
-    assert card_of(description="Another.", force=True).description == "Another."
+    before = Path("out/tiny_x2.safetensors").stat().st_size
+    assert card_of(description="Another.", real_weights="int8", force=True).description == "Another."
+    assert Path("out/tiny_x2.safetensors").stat().st_size < before
 
 
 @pytest.mark.parametrize(

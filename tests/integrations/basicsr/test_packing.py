@@ -95,6 +95,16 @@ def test_another_architecture_is_loaded_into_its_network(
     assert lmb.load("net.safetensors", model=build(arch))(torch.rand(1, 3, 6, 6)).shape == (1, 3, 12, 12)
 
 
+def test_real_weights_as_int8(command: Callable[..., tuple[int, str, str]], checkpoint: Path) -> None:
+    for name, real in (("float", "float32"), ("int8", "int8")):
+        told = ("-opt", "options.yml", "-o", f"{name}.safetensors", "--real-weights", real)
+        assert command("convert", checkpoint, *told)[0] == 0
+    weights = [dict(lmb.load(f"{name}.safetensors").named_parameters()) for name in ("float", "int8")]
+    assert Path("int8.safetensors").stat().st_size < Path("float.safetensors").stat().st_size
+    assert torch.allclose(weights[0]["conv_first.weight"], weights[1]["conv_first.weight"], atol=0.02)
+    assert not torch.equal(weights[0]["conv_first.weight"], weights[1]["conv_first.weight"])
+
+
 @pytest.mark.parametrize(
     ("content", "network", "key", "message"),
     [

@@ -8,7 +8,7 @@ namespace lmbq {
 namespace {
 
 constexpr int64_t kNewest = 4, kFirstWithStages = 4;
-constexpr const char* kKey = "lmb_quant";
+constexpr const char *kKey = "lmb_quant", *kInt8 = "lmb_quant.int8_channels";
 
 [[noreturn]] void refuse(const std::string& what) { throw Error(LMBQ_BAD_FILE, what); }
 
@@ -64,10 +64,15 @@ PackedHeader::PackedHeader(const Safetensors& file) {
 #endif
 
     if (const Json::Value* encoded = header.find("encoded"))
-        for (const auto& [name, value] : members_of(*encoded, "header: encoded"))
-            refuse("tensor " + quoted(name) + " is stored in parts by " +
-                   quoted(Fields(value, "header: encoded", {"codec", "words"}).word("codec")) +
-                   ": only Python reads it");
+        for (const auto& [name, value] : members_of(*encoded, "header: encoded")) {
+            const Fields fields(value, "header: encoded", {"codec", "words"});
+            if (fields.word("codec") != kInt8)
+                refuse("tensor " + quoted(name) + " is stored in parts by " + quoted(fields.word("codec")) +
+                       ": only Python reads it");
+            if (!members_of(fields.at("words"), "header: encoded: words").empty())
+                fields.refuse("words", "Allowed: {}");
+            int8.insert(name);
+        }
     for (const auto& [name, value] : members_of(header.at("layers"), "header: layers")) layers.emplace(name, value);
     const Json::Value* found = header.find("stages");
     if (version < kFirstWithStages)

@@ -3,6 +3,7 @@
 #pragma once
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,7 @@ public:
 
     std::map<std::string, Json::Value> layers;
     std::vector<Json::Value> stages;
+    std::set<std::string> int8;  // weights that are stored as int8 values and scales
 
 private:
     std::unique_ptr<Json> json_;

@@ -17,7 +17,7 @@ uint64_t most_bytes(size_t file) { return 64 * (uint64_t)file + (64 << 20); }
 std::unique_ptr<Network> build(const uint8_t* bytes, size_t size, int isa) {
     const Safetensors file(bytes, size);
     const PackedHeader header(file);
-    Tensors tensors(file);
+    Tensors tensors(file, header.int8);
     NetworkBuilder builder(image_channels(header.stages), isa);
     std::set<std::string> used;
     for (size_t i = 0; i < header.stages.size(); i++) {

@@ -96,7 +96,7 @@ void StoredStage::read_conv(const Json::Value& value, const std::string& place, 
     desc.kernel = (int32_t)kernel;
     desc.skip = fields.flag("skip");
     const std::string name = fields.word("layer"), prefix = name.empty() ? "" : name + ".";
-    weight_ = tensors.floats(prefix + "weight", {O, I / groups, kernel, kernel});
+    weight_ = tensors.weight(prefix + "weight", {O, I / groups, kernel, kernel});
     desc.weight = weight_.data();
     desc.weight_count = weight_.size();
     if (fields.flag("bias")) {
