@@ -51,7 +51,7 @@ std::string container(const std::string& header, const std::string& data) {
 }
 
 std::string PackedFile::joined() const {
-    static const char* const kDtypes[][2] = {{"torch.uint8", "U8"}, {"torch.float32", "F32"}};
+    static const char* const kDtypes[][2] = {{"torch.uint8", "U8"}, {"torch.int8", "I8"}, {"torch.float32", "F32"}};
     std::string places, data, text = header;
     lmbq::Sha256 digest;
     try {
