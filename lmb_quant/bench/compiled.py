@@ -9,6 +9,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+_NETWORKS = 256
+"""Networks of one wrapper that may be compiled in one run; PyTorch gives up after 8."""
+
 
 def why_not() -> str:
     """Why nothing can be compiled here, or an empty string."""
@@ -25,10 +28,11 @@ def why_not() -> str:
 @contextmanager
 def frozen() -> Iterator[None]:
     """Within it compiled modules must run for the first time, and whenever the number of threads is a new one."""
-    import torch._inductor.config as config
+    import torch._dynamo.config as dynamo
+    import torch._inductor.config as inductor
 
     torch._dynamo.reset()  # its limit of recompilations counts those of networks measured before
-    with config.patch(freezing=True):
+    with inductor.patch(freezing=True), dynamo.patch(recompile_limit=_NETWORKS):
         yield
 
 
