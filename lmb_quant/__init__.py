@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .serialize import from_pretrained as from_pretrained
     from .serialize import load as load
     from .serialize import save as save
+    from .unpacking import unpack as unpack
     from .upscaling import upscale as upscale
     from .versions import __version__ as __version__
 
@@ -38,6 +39,7 @@ _PLACES = {
     "save": "serialize",
     "set_precision": "modules",
     "summary": "counting",
+    "unpack": "unpacking",
     "upscale": "upscaling",
     "__version__": "versions",
 }

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from lmb_quant.errors import LMBError
 from lmb_quant.files import write_atomically
+from lmb_quant.serialize import load
+from lmb_quant.unpacking import unpack
 
 
 def save_atomically(value: Mapping[str, Any], path: Path) -> None:
@@ -57,18 +59,23 @@ def load_weights(net: nn.Module, path: Path, *, param_key: str | None = "params"
 
     Args:
         net: The network.
-        path: ``.pth`` file.
+        path: ``.pth`` file, or a packed one, ``.safetensors``, whose training form gives the weights.
         param_key: ``params``, ``params_ema``, or None for a bare state dict. Where the file has no ``params_ema``,
             ``params`` is used.
         strict: Whether names and shapes must be those of the network. If not, what does not fit is left out.
 
     Returns:
-        The key that was used.
+        The key that was used; None with a packed file.
 
     Raises:
-        LMBError: If the file is no checkpoint, or one of another architecture.
+        LMBError: If the file is no checkpoint, or one of another architecture, or a packed one that has no training
+            form.
     """
-    content = load_file(path)
+    if path.suffix == ".safetensors":
+        content: dict[str, Any] = _unpacked(path)
+        param_key = None
+    else:
+        content = load_file(path)
     if param_key is not None and param_key not in content:
         if "params" not in content or param_key != "params_ema":
             raise LMBError(f"{path}: has no entry {param_key!r}. It has: {', '.join(map(str, list(content)[:8]))}.")
@@ -87,6 +94,17 @@ def load_weights(net: nn.Module, path: Path, *, param_key: str | None = "params"
     except RuntimeError as error:
         raise LMBError(f"{path}: does not fit {type(net).__name__}: {_differences(net, weights, error)}") from None
     return param_key
+
+
+def _unpacked(path: Path) -> dict[str, Any]:
+    try:
+        network = load(path)
+    except OSError as error:
+        raise LMBError(f"{path}: it cannot be read: {error.strerror}.") from None
+    try:
+        return unpack(network).state_dict()
+    except LMBError as error:
+        raise LMBError(f"{path}: {error}") from None
 
 
 def _differences(net: nn.Module, weights: Mapping[str, Tensor], error: RuntimeError) -> str:

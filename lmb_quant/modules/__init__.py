@@ -19,3 +19,4 @@ from .precision import PRECISIONS as PRECISIONS
 from .precision import check_precision as check_precision
 from .precision import ends_precision as ends_precision
 from .precision import set_precision as set_precision
+from .unpacked import unpack_into as unpack_into

@@ -32,6 +32,14 @@ class Rescaler(Part):
         """
         return None
 
+    def set_packed_factor(self, factor: Tensor) -> None:
+        """Takes over what :meth:`packed_factor` gave.
+
+        Raises:
+            LMBError: If it has no such form.
+        """
+        raise LMBError(f"rescaler {self.recipe_name!r} does not take over a packed factor.")
+
     def macs(self, before: tuple[int, ...], after: tuple[int, ...]) -> int:
         """Real multiplications, beside those of convolutions and linear layers inside; here: one an output value.
 

@@ -32,3 +32,10 @@ class Spatial(SpatialRescaler):
         """Weights and offset of the factor."""
         assert self.spatial.bias is not None
         return torch.cat([self.spatial.weight.flatten() / 4, self.spatial.bias / 4 + 0.5])
+
+    @torch.no_grad()
+    def set_packed_factor(self, factor: Tensor) -> None:
+        """Takes over weights and offset, ``(I + 1,)``."""
+        assert self.spatial.bias is not None
+        self.spatial.weight.copy_(4 * factor[:-1].view_as(self.spatial.weight))
+        self.spatial.bias.copy_(4 * (factor[-1:] - 0.5))

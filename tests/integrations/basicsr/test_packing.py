@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable
 from functools import partial
@@ -140,3 +141,47 @@ def test_paths_that_are_not_there(checkpoint: Path) -> None:
         pack_checkpoint(checkpoint, "none.yml", Path("net.safetensors"))
     with pytest.raises(LMBError, match="there is no folder"):
         pack_checkpoint(checkpoint, "options.yml", Path("none/net.safetensors"))
+
+
+def test_a_packed_file_is_trained_on(run: Callable[..., int], options: dict[str, Any]) -> None:
+    """Its network is where the training begins: at a rate of 0 it ends there."""
+    net = lmb.convert(build(dict(options["network_g"])))
+    with torch.no_grad():
+        net.conv_first.weight.add_(0.1)
+    lmb.save(net, "start.safetensors")
+    options["path"]["pretrain_network_g"] = "start.safetensors"
+    options["train"]["optim_g"]["lr"] = 0.0
+    assert run(options) == 0
+    trained = build(dict(options["network_g"]))
+    load_weights(trained, Path("experiments/tiny/models/net_g_latest.pth"))
+    x = torch.rand(1, 3, 9, 8)
+    assert torch.allclose(trained.eval()(x), net(x), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (lambda: None, "start.safetensors: it cannot be read: No such file"),
+        (lambda: Path("start.safetensors").write_bytes(b"x" * 99), "start.safetensors: it is not a safetensors file"),
+        (
+            lambda: lmb.save(lmb.convert(build(NETWORK | {"recipe": "reactnet"})), "start.safetensors"),
+            r"start.safetensors: layer 'body.0.conv1': its norm, 'batch', is folded",
+        ),
+        (
+            lambda: lmb.save(lmb.convert(build(NETWORK | {"num_feat": 16})), "start.safetensors"),
+            r"does not fit LMBSRResNet: .*not \(8, 3, 3, 3\)",
+        ),
+    ],
+)
+def test_a_packed_file_that_cannot_be_trained_on(
+    make: Callable[[], object],
+    error: str,
+    run: Callable[..., int],
+    options: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    make()
+    options["path"]["pretrain_network_g"] = "start.safetensors"
+    assert run(options) == 2
+    assert re.search(error, " ".join(capsys.readouterr().err.split()))
+    assert not Path("experiments").exists()
