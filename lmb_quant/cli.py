@@ -485,6 +485,7 @@ def bench_front(
         list[str] | None, typer.Option(help="Glob: only cells with such a name, or part of it; again for more.")
     ] = None,
     rounds: _Rounds = 9,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads; with several, wall time is shown.")] = 1,
     output: _Figures = None,
     smoke: _Smoke = False,
 ) -> None:
@@ -492,11 +493,8 @@ def bench_front(
     from lmb_quant.bench.front import measure_front
 
     with _figures(output) as (tell, write):
-        write(
-            measure_front(
-                suite, only=only or (), rounds=1 if smoke else rounds, size=(12, 16) if smoke else None, tell=tell
-            )
-        )
+        size, runs = ((12, 16), 1) if smoke else (None, rounds)
+        write(measure_front(suite, only=only or (), rounds=runs, threads=threads, size=size, tell=tell))
 
 
 @bench.command("web")

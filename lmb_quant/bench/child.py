@@ -15,8 +15,13 @@ from lmb_quant.errors import LMBError
 
 _T = TypeVar("_T")
 
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-"""The environment of a process whose libraries start one thread."""
+
+def with_threads(count: int) -> dict[str, str]:
+    """The environment of a process whose libraries start so many threads."""
+    return {"OMP_NUM_THREADS": str(count), "MKL_NUM_THREADS": str(count)}
+
+
+ONE_THREAD = with_threads(1)
 
 
 def in_child(function: Callable[..., _T], *args: Any, environment: Mapping[str, str] | None = None) -> _T:

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from lmb_quant.bench.child import ONE_THREAD, in_child
-from lmb_quant.bench.measure import CPU_TIME
+from lmb_quant.bench.child import in_child, with_threads
+from lmb_quant.bench.measure import clock_of
 from lmb_quant.bench.suite.measure.timing import time_cells
 from lmb_quant.bench.suite.plan.cell import Cell, lr_size
 from lmb_quant.bench.suite.plan.cells import make_cells, select
@@ -29,7 +29,7 @@ from .report import to_json
 
 @dataclass(frozen=True)
 class FormTime:
-    """CPU seconds of one network in one form."""
+    """Seconds of one network in one form: CPU time of one thread, wall time of several."""
 
     network: str
     method: str
@@ -46,6 +46,7 @@ class FrontReport:
     upscale: int
     size: tuple[int, int]
     rounds: int
+    threads: int
     machine: Machine
     forms: tuple[FormTime, ...]
     notes: tuple[str, ...]
@@ -53,8 +54,8 @@ class FrontReport:
     def __str__(self) -> str:
         height, width = self.size
         title = (
-            f"suite {self.suite}, x{self.upscale}, on {height} x {width} pixels; one thread: {CPU_TIME}; {self.rounds} "
-            f"interleaved rounds\n{self.machine}"
+            f"suite {self.suite}, x{self.upscale}, on {height} x {width} pixels; {self.threads} thread(s): "
+            f"{clock_of(self.threads)}; {self.rounds} interleaved rounds\n{self.machine}"
         )
         rows = [
             (form.network, form.method, form.form, f"{form.median * 1e3:.1f}", f"{form.minimum * 1e3:.1f}")
@@ -74,9 +75,10 @@ def measure_front(
     only: Sequence[str] = (),
     size: tuple[int, int] | None = None,
     rounds: int = 9,
+    threads: int = 1,
     tell: Callable[[str], None] = lambda _: None,
 ) -> FrontReport:
-    """Times a suite's networks with random weights, in the forms in which they are used, in turn, with one thread.
+    """Times a suite's networks with random weights, in the forms in which they are used, in turn.
 
     Weights do not decide how fast a network is. Each output is compared with its definition first.
 
@@ -85,6 +87,7 @@ def measure_front(
         only: Globs for the names of cells, or for parts of them; none selects all.
         size: Height and width of the LR image, pixels; by default that of a result of 720 x 1280.
         rounds: Timed runs of each form.
+        threads: CPU threads; with several it is wall time that counts.
         tell: Gets a word on what is done now.
 
     Raises:
@@ -102,12 +105,13 @@ def measure_front(
             _make_weights(cell, store)
         tell(f"{len(cells)} networks are compiled, compared and timed in turn")
         size = size or lr_size(loaded.upscale[0])
-        records = in_child(time_cells, cells, store, size, rounds, environment=ONE_THREAD)
+        records = in_child(time_cells, cells, store, size, rounds, threads, environment=with_threads(threads))
     return FrontReport(
         suite=loaded.name,
         upscale=loaded.upscale[0],
         size=size,
         rounds=rounds,
+        threads=threads,
         machine=Machine(),
         forms=tuple(sorted(_forms(cells, records), key=lambda form: form.median)),
         notes=tuple(

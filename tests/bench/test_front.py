@@ -51,6 +51,12 @@ def test_each_network_and_method_is_timed_once_and_needs_no_images(suite, tmp_pa
     assert figures["notes"] == []
 
 
+def test_two_threads_are_timed_by_the_clock_on_the_wall(suite):
+    report = measure_front(suite, only=["one/lmb/*"], size=(12, 16), rounds=1, threads=2)
+    assert [form.form for form in report.forms] == ["packed"]
+    assert "2 thread(s): wall time; 1 interleaved rounds" in str(report)
+
+
 def test_a_glob_that_matches_nothing_is_refused(suite):
     with pytest.raises(LMBError, match=r"--only: 'vdsr' matches no cell"):
         measure_front(suite, only=["*lmb*", "vdsr"])

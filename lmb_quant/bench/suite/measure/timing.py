@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from lmb_quant.bench import compiled
 from lmb_quant.bench.kernels import has_bf16
-from lmb_quant.bench.measure import CPU_TIME, Competitor, sqnr, thread_count, time_in_turn
+from lmb_quant.bench.measure import Competitor, clock_of, sqnr, thread_count, time_in_turn
 from lmb_quant.bench.suite.plan.cell import Cell
 from lmb_quant.bench.suite.plan.schema import FLOAT
 from lmb_quant.bench.suite.plan.schemes import BF16
@@ -42,17 +42,20 @@ class _Form:
     expected: Callable[[Tensor], Tensor]
 
 
-def time_cells(cells: Sequence[Cell], store: Store, size: tuple[int, int], rounds: int) -> list[dict[str, Any]]:
-    """Times networks with one thread, batch 1, in turn, once their outputs have been compared.
+def time_cells(
+    cells: Sequence[Cell], store: Store, size: tuple[int, int], rounds: int, threads: int = 1
+) -> list[dict[str, Any]]:
+    """Times networks, batch 1, in turn, once their outputs have been compared.
 
     Args:
         cells: All of one SR factor; each is trained.
         store: Where they are.
         size: Height and width of the LR image, pixels.
         rounds: Timed runs of each form.
+        threads: CPU threads. CPU time is shown of one, wall time of several.
 
     Returns:
-        For each cell its ``forms`` by name (``median`` and ``minimum`` CPU seconds, ``wall`` median, ``sqnr`` in dB
+        For each cell its ``forms`` by name (``median`` and ``minimum`` seconds, ``wall`` median, ``sqnr`` in dB
         or None where outputs are equal); ``float``: the medians of its network's float forms in the same run;
         ``reasons``, why others are not there; ``rounds``, ``size``, ``clock``,
         ``machine``, ``measured``.
@@ -61,7 +64,7 @@ def time_cells(cells: Sequence[Cell], store: Store, size: tuple[int, int], round
     found: dict[tuple[int, str], float] = {}
     competitors: dict[tuple[int, str], Competitor] = {}
     quiet = redirect_stdout(io.StringIO())  # BasicSR prints under which name it finds an architecture
-    with torch.inference_mode(), thread_count(1), compiled.frozen(), quiet:
+    with torch.inference_mode(), thread_count(threads), compiled.frozen(), quiet:
         image = _photograph(cells[0], size)
         for i, cell in enumerate(cells):
             for name, form in _forms(cell, store, reasons[i]):
@@ -73,7 +76,8 @@ def time_cells(cells: Sequence[Cell], store: Store, size: tuple[int, int], round
                 if not found[i, name] >= LEAST_SQNR:
                     reasons[i].append(f"{name}: its output is wrong: {found[i, name]:.1f} dB SQNR")
                     continue
-                competitors[i, name] = Competitor(lambda run=form.run: run(image))  # type: ignore[misc]
+                run = cast(Callable[[], object], lambda run=form.run: run(image))
+                competitors[i, name] = Competitor(run, threads=threads)
         times = time_in_turn(competitors, rounds)
     forms = [
         {
@@ -89,7 +93,7 @@ def time_cells(cells: Sequence[Cell], store: Store, size: tuple[int, int], round
         if cell.method == FLOAT
     }
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    settings = {"rounds": rounds, "size": list(size), "threads": 1, "clock": CPU_TIME}
+    settings = {"rounds": rounds, "size": list(size), "threads": threads, "clock": clock_of(threads)}
     common = {"format": 1, **settings, "machine": asdict(Machine()), "measured": now}
     return [
         {"cell": cell.name, "forms": own, "float": floats.get(cell.network, {}), "reasons": why, **common}
