@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -77,12 +79,12 @@ def time_cells(
                     reasons[i].append(f"{name}: its output is wrong: {found[i, name]:.1f} dB SQNR")
                     continue
                 run = cast(Callable[[], object], lambda run=form.run: run(image))
-                competitors[i, name] = Competitor(run, threads=threads)
+                competitors[i, name] = Competitor(run, partial(_rest, threads), threads)
         times = time_in_turn(competitors, rounds)
     forms = [
         {
-            name: {**asdict(time.shown), "wall": time.wall.median, "sqnr": _finite(found[index, name])}
-            for (index, name), time in times.items()
+            name: {**asdict(timing.shown), "wall": timing.wall.median, "sqnr": _finite(found[index, name])}
+            for (index, name), timing in times.items()
             if index == i
         }
         for i in range(len(cells))
@@ -128,6 +130,12 @@ def _forms(cell: Cell, store: Store, reasons: list[str]) -> Iterator[tuple[str, 
             yield COMPILED, _Form(compiled.compiled(form.to_compile), form.network)
         return
     yield from _both(form.to_compile, form.network, no_compiler)
+
+
+def _rest(threads: int) -> None:
+    """With several threads, OpenMP's of the form before still wait in a loop, on a core that the next one needs."""
+    if threads > 1:
+        time.sleep(0.02)
 
 
 def _photograph(cell: Cell, size: tuple[int, int]) -> Tensor:
