@@ -110,8 +110,9 @@ class Int8Training(nn.Module):
         return self
 
     def forward(self, image: Tensor) -> Tensor:
-        """Upscales float32 images ``(N, 3, H, W)``."""
-        output: Tensor = self.graph(image)
+        """Upscales float32 images ``(N, 3, H, W)``; in float32 under autocast too, which fake quantisation asks for."""
+        with torch.autocast(image.device.type, enabled=False):
+            output: Tensor = self.graph(image)
         return output
 
     def converted(self) -> Int8Network:

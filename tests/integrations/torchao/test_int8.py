@@ -90,6 +90,8 @@ def test_int8_training_learns_saves_and_converts():
         again.load_state_dict(state)
         again.eval()
         assert torch.equal(again(10 * images[1]), expected)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(again(10 * images[1]), expected)
         assert all(torch.equal(value, state[name]) for name, value in qat.state_dict().items())
         converted = qat.converted()
         assert set(converted.int8_layers()) == {"conv_first", "body.0.conv1", "body.0.conv2", "tail.0"}

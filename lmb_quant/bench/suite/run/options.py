@@ -47,6 +47,7 @@ def training_options(cell: Cell, *, num_gpu: int) -> dict[str, Any]:
             "total_iter": training.steps,
             "warmup_iter": -1,
             "pixel_opt": training.loss,
+            "precision": "fp32",  # what a method reaches must not depend on the machine
             "hooks": [*cell.hooks, {"type": "StepTimes"}],
         },
         "val": {

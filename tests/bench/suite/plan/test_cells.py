@@ -167,6 +167,7 @@ def test_between_methods_only_the_recipe_differs(suite, job):
     assert recipes[1] != recipes[2]
     assert hooks == [[{"type": "StepTimes"}]] * 2 + [[{"type": "ClipBinaryWeights"}, {"type": "StepTimes"}]]
     assert options[0] == options[1] == options[2]
+    assert options[0]["train"]["precision"] == "fp32"  # on every CPU
 
 
 def test_an_architecture_of_basicsr_takes_its_own_argument_for_the_factor(suite, job):
