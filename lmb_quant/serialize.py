@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from lmb_quant.archs import architecture_of
 from lmb_quant.errors import LMBError, unknown_name
 from lmb_quant.files import check_writable, write_atomically
-from lmb_quant.modules import BinaryConv2d, PackedBinaryConv2d, PackedConfig
+from lmb_quant.modules import BinaryConv2d, PackedBinaryConv2d, PackedConfig, packed_convs_by_name
 from lmb_quant.packed_file import (
     DTYPES,
     INT8_CHANNELS,
@@ -85,7 +85,7 @@ def save(model: nn.Module, path: str | Path, *, real_weights: RealWeights = "flo
             f"model: its part {parts[0]!r} is wrapped in {type(model.get_submodule(parts[0])).__name__}, which changes "
             "the names of tensors. Allowed: a network without wrappers inside; save it before you compile parts."
         )
-    layers = {n: m for n, m in model.named_modules(remove_duplicate=False) if isinstance(m, PackedBinaryConv2d)}
+    layers = packed_convs_by_name(model)
     if not layers or any(isinstance(m, BinaryConv2d) for m in model.modules()):
         raise LMBError("model: it is not packed. Use convert() first.")
     check_writable(path)

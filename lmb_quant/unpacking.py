@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lmb_quant.archs import ARCHITECTURES, architecture_of
 from lmb_quant.errors import LMBError
-from lmb_quant.modules import BinaryConv2d, PackedBinaryConv2d, unpack_into
+from lmb_quant.modules import BinaryConv2d, packed_convs_by_name, unpack_into
 from lmb_quant.rewrite import recipe_of
 from lmb_quant.wrappers import unwrapped
 
@@ -40,7 +40,7 @@ def unpack(model: nn.Module) -> nn.Module:
         This project's choice.
     """
     model = unwrapped(model)
-    layers = {n: m for n, m in model.named_modules(remove_duplicate=False) if isinstance(m, PackedBinaryConv2d)}
+    layers = packed_convs_by_name(model)
     if not layers:
         raise LMBError("model: it has no packed layer. Allowed: what convert(), load() or from_pretrained() gave.")
     arch, recipe = architecture_of(model), recipe_of(model)

@@ -14,6 +14,7 @@ from .packed import PackedBinaryConv2d as PackedBinaryConv2d
 from .packed import PackedConfig as PackedConfig
 from .packed import geometry_of as geometry_of
 from .packed import packed_convs as packed_convs
+from .packed import packed_convs_by_name as packed_convs_by_name
 from .packed import why_not_packed as why_not_packed
 from .precision import PRECISIONS as PRECISIONS
 from .precision import check_precision as check_precision

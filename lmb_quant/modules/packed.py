@@ -356,6 +356,12 @@ def packed_convs(model: nn.Module) -> Iterator[PackedBinaryConv2d]:
     return (module for module in model.modules() if isinstance(module, PackedBinaryConv2d))
 
 
+def packed_convs_by_name(model: nn.Module) -> dict[str, PackedBinaryConv2d]:
+    """Every :class:`PackedBinaryConv2d` of a model; one that is shared stands under each of its names."""
+    modules = model.named_modules(remove_duplicate=False)
+    return {name: module for name, module in modules if isinstance(module, PackedBinaryConv2d)}
+
+
 def _pair(values: tuple[int, ...]) -> tuple[int, int]:
     first, second = values
     return first, second
