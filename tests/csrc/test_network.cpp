@@ -213,6 +213,18 @@ void calls() {
     refuses_bytes("a huge stride", bytes.data(), INT64_MAX, large.data(), 48);
     refuses_bytes("no input", nullptr, 24, large.data(), 48);
     refuses_bytes("overlap", large.data() + 100, 24, large.data(), 48);
+    // A part of a larger image, up to that image's end, and an output that begins there; and the other way round.
+    const int64_t row = 24 + 7, large_row = 48 + 7;
+    const size_t in_end = (size_t)row * 8 + 24, out_end = (size_t)large_row * 17 + 48;
+    std::vector<uint8_t> both(in_end + out_end);
+    auto in_first = [&](size_t out_at) {
+        return lmbq_network_run_bytes(n, both.data(), row, both.data() + out_at, large_row, 9, 8, 1, nullptr);
+    };
+    auto out_first = [&](size_t in_at) {
+        return lmbq_network_run_bytes(n, both.data() + in_at, row, both.data(), large_row, 9, 8, 1, nullptr);
+    };
+    expect(in_first(in_end) == LMBQ_OK && in_first(in_end - 1) == LMBQ_INVALID, "an output right behind a part of an image");
+    expect(out_first(out_end) == LMBQ_OK && out_first(out_end - 1) == LMBQ_INVALID, "a part of an image right behind an output");
     expect(lmbq_network_query(n, nullptr) == LMBQ_INVALID, "refuses no info");
     expect(lmbq_network_run(n, in.data(), LMBQ_PLANAR, out.data(), LMBQ_PLANAR, 1, 9, 8, -3, nullptr) == LMBQ_OK,
            "no threads are one");

@@ -51,6 +51,11 @@ Pixels bytes(uint8_t* data, int64_t stride, int channels, int64_t h, int64_t w, 
     return {Pixels::BYTES, data, channels, (int)h, (int)w, (size_t)stride, 0};
 }
 
+// From the first byte to the end of the last row, which may be a part of a larger image's row: what follows is another's.
+size_t extent(const Pixels& image) {
+    return image.stride * (size_t)(image.h - 1) + (size_t)image.w * (size_t)image.channels;
+}
+
 }  // namespace
 
 extern "C" {
@@ -117,7 +122,7 @@ lmbq_status lmbq_network_run_bytes(const lmbq_network* network, const uint8_t* i
         const int64_t large_h = h * net.upscale, large_w = w * net.upscale;
         const Pixels from = bytes(const_cast<uint8_t*>(in), in_stride, net.channels, h, w, "in_stride is smaller than a row");
         const Pixels to = bytes(out, out_stride, net.out_channels, large_h, large_w, "out_stride is smaller than a row");
-        check_apart(in, from.stride * (size_t)h, out, to.stride * (size_t)large_h);
+        check_apart(in, extent(from), out, extent(to));
         const bool all = lmbq::run_network(net, from, to, threads);
         if (finite) *finite = all;
     });
