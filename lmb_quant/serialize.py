@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import shlex
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal, get_args
@@ -145,23 +146,32 @@ def from_pretrained(name: str) -> nn.Module:
 
 
 def load_named(name_or_file: str, argument: str = "network") -> nn.Module:
-    """Loads a packed network, by the name under which it comes with the package or from its file.
+    """Loads the packed network of :func:`file_named`, whose arguments and errors it has, with those of :func:`load`."""
+    with file_named(name_or_file, argument) as path:
+        return load(path)
+
+
+@contextmanager
+def file_named(name_or_file: str, argument: str = "network") -> Iterator[Path]:
+    """The file of a packed network, by the name under which it comes with the package or by its path, for a while.
 
     Args:
         name_or_file: One of :func:`lmb_quant.zoo.network_names`, or the path of a file of :func:`save`.
         argument: What the user calls it, for messages.
 
     Raises:
-        LMBError: If it is neither; and as :func:`load`.
+        LMBError: If it is neither.
     """
     if name_or_file in network_names():
-        return from_pretrained(name_or_file)
-    if not Path(name_or_file).is_file():
+        with network_file(name_or_file) as path:
+            yield path
+    elif Path(name_or_file).is_file():
+        yield Path(name_or_file)
+    else:
         raise LMBError(
             f"{argument}: {name_or_file!r} is no file. Allowed: a file of lmb_quant.save(), or a name: "
             f"{', '.join(network_names())}."
         )
-    return load(name_or_file)
 
 
 def _real_weights(model: nn.Module) -> set[str]:

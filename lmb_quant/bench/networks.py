@@ -17,7 +17,7 @@ from lmb_quant.modules import PackedBinaryConv2d, RPReLU, binary_convs, packed_c
 from lmb_quant.ops.binary_conv2d import reference
 from lmb_quant.packing import convert, for_inference
 from lmb_quant.rewrite import binarize, recipe_of
-from lmb_quant.serialize import load_named
+from lmb_quant.serialize import file_named, load
 from lmb_quant.structure import copy_model
 
 IMAGE_CHANNELS = 3
@@ -28,7 +28,7 @@ class Networks:
     """One network in float, by the definition of its binary layers, and packed; all channels-last, in eval mode.
 
     ``name`` is the architecture's, ``recipe`` what the packed form was made by. ``binary`` is the training form, or
-    the packed one by the packed operator's reference.
+    the packed one by the packed operator's reference. ``file`` is what was read, if one was.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Networks:
     floating: nn.Module
     binary: nn.Module
     packed: nn.Module
+    file: bytes | None = None
 
 
 def empty_network(arch: str, arguments: dict[str, Any]) -> nn.Module:
@@ -81,7 +82,8 @@ def read_networks(name_or_file: str) -> Networks:
     Raises:
         LMBError: If there is none, or its architecture is not of lmb_quant.archs or has no image of three channels.
     """
-    packed = load_named(name_or_file)
+    with file_named(name_or_file) as path:
+        packed, file = load(path), path.read_bytes()
     known = architecture_of(packed)
     if known is None:  # load() makes no others today
         raise LMBError(f"network: {type(packed).__name__} is not allowed. Allowed: an architecture of lmb_quant.archs.")
@@ -92,7 +94,7 @@ def read_networks(name_or_file: str) -> Networks:
     recipe = recipe_of(packed)
     name = "unknown" if recipe is None else recipe.metadata.name
     floating = for_inference(_floating(known, arguments))
-    return Networks(known.short_name, name, arguments, floating, _by_reference(packed), packed)
+    return Networks(known.short_name, name, arguments, floating, _by_reference(packed), packed, file)
 
 
 class _ReferenceLayer(PackedBinaryConv2d):

@@ -258,7 +258,10 @@ def _forms(
 def _file_and_peak(networks: Networks, size: tuple[int, int]) -> tuple[Bytes, Bytes | None]:
     with tempfile.TemporaryDirectory() as folder:
         packed, floating = Path(folder, "packed.safetensors"), Path(folder, "float.safetensors")
-        save(networks.packed, packed)
+        if networks.file is None:
+            save(networks.packed, packed)
+        else:
+            packed.write_bytes(networks.file)
         save_file({name: t.contiguous() for name, t in networks.floating.state_dict().items()}, floating)
         file = Bytes(packed.stat().st_size, floating.stat().st_size)
         if not memory.can_measure():

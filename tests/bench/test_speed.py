@@ -16,6 +16,7 @@ from lmb_quant.bench.part_times import PORTS, limits_of, measure_parts
 from lmb_quant.bench.speed import measure_speed
 from lmb_quant.cli import app
 from lmb_quant.recipe import recipe_names
+from lmb_quant.zoo import network_file
 
 HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
 
@@ -126,6 +127,8 @@ def test_speed_of_a_network_that_comes_with_the_package(tmp_path):
     bf16 = {"bf16"} if has_bf16() else set()
     assert {form["name"] for form in found["forms"]} == {"packed", "packed, layer by layer", "float"} | bf16
     assert all(form["sqnr"] is None or form["sqnr"] > 30 for form in found["forms"])
+    with network_file("lmb_small_x4") as path:
+        assert found["file"]["packed"] == path.stat().st_size
 
 
 def test_networks_that_cannot_be_timed(tmp_path):
