@@ -63,7 +63,8 @@ def search_rates(
     steps = steps or max(1, loaded.training.steps // 4)
     found: _Tried = {}
     failed = 0
-    for rate in tried:
+    for place, rate in enumerate(tried, start=1):
+        say(console, f"Rate {rate:g}, {place} of {len(tried)}:")
         trial = prepare(at_rate(loaded, rate, steps), data=data, output=output, only=only)
         trial = dataclasses.replace(trial, selected=tuple(_one_seed(trial)))
         failed += run(trial, console, jobs=jobs, latency=False)

@@ -45,6 +45,7 @@ def test_the_rates_found_are_those_of_the_best_cells_and_fit_the_suite(suite, wr
     assert found == {method: max(psnr, key=psnr.get) for method, psnr in scores.items()}
     assert f"{scores['lmb'][1e-3]:.3f}" in out
     assert "net/float at" in out.split("there may be better ones")[1]
+    assert out.index("Rate 0.001, 1 of 2:") < out.index("Rate 0.03, 2 of 2:")
 
     suite["networks"]["net"]["rates"] = found
     assert Suite.load(write(suite)).networks["net"].rates == found
