@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from lmb_quant.errors import LMBError
+from lmb_quant.errors import LMBError, named_reason
 from lmb_quant.modules import BinaryConv2d, PackedBinaryConv2d
 from lmb_quant.structure import copy_model
 from lmb_quant.table import render
@@ -285,8 +285,9 @@ def _trace(model: nn.Module, input_size: tuple[int, ...]) -> dict[str, list[_Run
     try:
         return _trace_on(copy_model(model), input_size)
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise LMBError(f"input_size: the model does not run on an input of size {input_size!r}: {reason}") from error
+        raise LMBError(
+            f"input_size: the model does not run on an input of size {input_size!r}: {named_reason(error)}"
+        ) from error
 
 
 def _trace_on(model: nn.Module, input_size: tuple[int, ...]) -> dict[str, list[_Run]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from lmb_quant.errors import LMBError
+from lmb_quant.errors import LMBError, named_reason, reason
 from lmb_quant.machine import cpu_flags, cpu_name
 from lmb_quant.ops import active_kernel
 from lmb_quant.table import render
@@ -104,8 +104,8 @@ def _is_installed(package: str) -> bool:
 
 def _reason(error: Exception) -> str:
     """The first line, as a sentence; its class where it is not one that says by itself what is wrong."""
-    first = (str(error).strip().splitlines() or ["without a reason"])[0].rstrip(".")
-    return f"{first}." if isinstance(error, LMBError) else f"{type(error).__name__}: {first}."
+    first = reason(error) if isinstance(error, LMBError) else named_reason(error)
+    return f"{first.rstrip('.')}."
 
 
 def _kernel(problems: list[str]) -> str:

@@ -22,6 +22,27 @@ class UnknownArchitectureError(LMBError):
     """A packed file names no architecture, so it cannot be made without the float network."""
 
 
+def reason(error: BaseException) -> str:
+    """The first line of an error's message, or its class where it has none.
+
+    Example:
+        >>> reason(ValueError("too small")), reason(AssertionError())
+        ('too small', 'AssertionError')
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def named_reason(error: BaseException) -> str:
+    """The class of an error and the first line of its message.
+
+    Example:
+        >>> named_reason(ValueError("too small")), named_reason(AssertionError())
+        ('ValueError: too small', 'AssertionError: without a reason')
+    """
+    first = (str(error).strip().splitlines() or ["without a reason"])[0]
+    return f"{type(error).__name__}: {first}"
+
+
 def unknown_name(what: str, name: object, allowed: Iterable[str]) -> str:
     """Phrases an unknown name with its nearest neighbour and all that is allowed.
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lmb_quant.errors import LMBError
+from lmb_quant.errors import LMBError, reason
 from lmb_quant.files import check_writable, write_atomically
 from lmb_quant.modules import binary_convs, packed_convs
 from lmb_quant.ops.binary_conv2d.spec import ACTS, TENSORS, LayerArguments
@@ -107,9 +107,8 @@ def _import_exporter() -> None:
         try:
             importlib.import_module(package)
         except Exception as error:  # a broken installation raises anything
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise LMBError(
-                f"ONNX needs packages: {package}: {reason}. To install them: pip install 'lmb-quant[onnx]'."
+                f"ONNX needs packages: {package}: {reason(error)}. To install them: pip install 'lmb-quant[onnx]'."
             ) from error
 
 
@@ -130,8 +129,7 @@ def _trace_size(model: nn.Module, input_size: Sequence[int]) -> tuple[int, ...]:
             with torch.no_grad():
                 model(torch.rand(size))
         except Exception as error:  # a network may raise anything on a size that it was not made for
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise LMBError(f"input_size: the model does not run on {size!r}: {reason}") from error
+            raise LMBError(f"input_size: the model does not run on {size!r}: {reason(error)}") from error
     return traced
 
 

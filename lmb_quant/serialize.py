@@ -146,9 +146,16 @@ def from_pretrained(name: str) -> nn.Module:
 
 
 def load_named(name_or_file: str, argument: str = "network") -> nn.Module:
-    """Loads the packed network of :func:`file_named`, whose arguments and errors it has, with those of :func:`load`."""
+    """Loads the packed network of :func:`file_named`, whose arguments and errors it has.
+
+    Raises:
+        LMBError: As :func:`load`; and if the file cannot be read.
+    """
     with file_named(name_or_file, argument) as path:
-        return load(path)
+        try:
+            return load(path)
+        except OSError as error:
+            raise LMBError(f"{path}: it cannot be read: {error.strerror}.") from None
 
 
 @contextmanager
@@ -244,8 +251,9 @@ def _load(path: Path, model: nn.Module | None) -> nn.Module:
         raise LMBError("it is damaged: the contents do not have the checksum that the header gives.")
     check_tail_bits(configs, tensors)
     check_aliases(model, tensors)
+    state = decoded(tensors, header.encoded)  # a codec may refuse values: before anything is replaced
     model = _with_layers(model, configs)
-    model.load_state_dict(decoded(tensors, header.encoded), assign=True)
+    model.load_state_dict(state, assign=True)
     remember_recipe(model, recipe)
     if header.stages is not None and not given and header.stages != described(model):
         raise LMBError(f"stages: they are not those of {type(model).__name__} with these layers.")

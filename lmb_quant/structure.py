@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._pytree import tree_leaves
 
-from lmb_quant.errors import RecipeError
+from lmb_quant.errors import RecipeError, named_reason
 from lmb_quant.modules import BinaryConv2d
 
 _UPSAMPLING = {
@@ -178,7 +178,7 @@ def find_structure(model: nn.Module, input_size: tuple[int, ...] | None = None) 
                 probe = probe or _Probe(model)
                 return probe.run(tuple(size))
             except Exception as error:
-                problem = problem or f"{type(error).__name__}: {error}".splitlines()[0]
+                problem = problem or named_reason(error)
             if probe is None:  # the model cannot be copied
                 break
     if input_size:

@@ -4,7 +4,7 @@
 import pytest
 
 import lmb_quant as lmb
-from lmb_quant.errors import unknown_name
+from lmb_quant.errors import named_reason, reason, unknown_name
 
 
 def test_hierarchy():
@@ -24,3 +24,16 @@ def test_hierarchy():
 )
 def test_unknown_name(name, allowed, expected):
     assert unknown_name("x", name, allowed) == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "short", "named"),
+    [
+        (ValueError("too small\nsee the manual"), "too small", "ValueError: too small"),
+        (KeyError("\n"), "'\\n'", "KeyError: '\\n'"),
+        (AssertionError(), "AssertionError", "AssertionError: without a reason"),
+        (RuntimeError(" \n"), "RuntimeError", "RuntimeError: without a reason"),
+    ],
+)
+def test_reasons_of_errors(error, short, named):
+    assert (reason(error), named_reason(error)) == (short, named)

@@ -16,7 +16,8 @@ from torch import nn
 import lmb_quant as lmb
 from lmb_quant import LMBError, Recipe
 from lmb_quant.archs import LMBVDSR, LMBHybridNet, LMBSRResNet
-from lmb_quant.packed_file import TensorCodec, checksum, codecs, register_codec
+from lmb_quant.packed_file import INT8_CHANNELS, TensorCodec, checksum, codecs, register_codec
+from lmb_quant.serialize import load_named
 
 ARCHS = {
     "light": lambda: LMBSRResNet(num_feat=12, num_block=2, upscale=2),
@@ -443,6 +444,26 @@ def test_a_codec_name_is_taken_once(monkeypatch):
     register_codec(Codec())
     with pytest.raises(LMBError, match=r"codec name 'none.Words' is already taken by .*Codec"):
         register_codec(Codec())
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="has no file that nobody can read")
+def test_a_named_file_that_cannot_be_read():
+    with pytest.raises(LMBError, match="/proc/self/mem: it cannot be read: Input/output error"):
+        load_named("/proc/self/mem")
+
+
+def test_a_codec_that_refuses_values_leaves_the_network(tmp_path, monkeypatch):
+    lmb.save(packed(lambda: lmb.binarize(small_net(), "lmb")), tmp_path / "net.safetensors", real_weights="int8")
+
+    def refuse(self, parts, words):
+        raise LMBError("0.weight: values that are none.")
+
+    monkeypatch.setattr(type(INT8_CHANNELS), "join", refuse)
+    given = small_net()
+    before = [type(module) for module in given.modules()]
+    with pytest.raises(LMBError, match="values that are none"):
+        lmb.load(tmp_path / "net.safetensors", given)
+    assert [type(module) for module in given.modules()] == before
 
 
 def hybrid():

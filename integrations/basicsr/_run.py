@@ -44,7 +44,7 @@ def run(prog: str, pipeline: Callable[[str], None], argv: Sequence[str] | None, 
     try:
         with (
             stoppable() if is_train else contextlib.nullcontext(),
-            _option_file(args, f"{prog} {' '.join(arguments)}", is_train=is_train) as path,
+            _option_file(args, f"{prog} {' '.join(map(_quoted, arguments))}", is_train=is_train) as path,
             _argv(prog, path, args),
         ):
             pipeline(os.getcwd())
@@ -62,6 +62,14 @@ def run(prog: str, pipeline: Callable[[str], None], argv: Sequence[str] | None, 
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
     return 0
+
+
+def _quoted(word: str) -> str:
+    """A word of a command, as a shell takes it, on one line."""
+    if word.isprintable():
+        return shlex.quote(word)
+    escaped = word.encode("unicode_escape").decode().replace("'", r"\'")
+    return f"$'{escaped}'"
 
 
 def _how_to_go_on(stop: StoppedBySignal, prog: str, arguments: Sequence[str]) -> str:

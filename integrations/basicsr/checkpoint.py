@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lmb_quant.errors import LMBError
+from lmb_quant.errors import LMBError, reason
 from lmb_quant.files import write_atomically
 from lmb_quant.serialize import load
 from lmb_quant.unpacking import unpack
@@ -41,8 +41,7 @@ def load_file(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise LMBError(f"{path}: there is no such file.") from None
     except Exception as error:  # a foreign file can make the unpickler raise anything
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise LMBError(f"{path}: is not a checkpoint, or is damaged: {reason}") from None
+        raise LMBError(f"{path}: is not a checkpoint, or is damaged: {reason(error)}") from None
     if not isinstance(value, dict):
         raise LMBError(f"{path}: a checkpoint is a mapping, not {type(value).__name__}.")
     return value

@@ -171,6 +171,9 @@ class LMBModel(SRModel):
         Raises:
             LMBError: If the file is no checkpoint, or one of another architecture.
         """
+        own = self.opt["path"].get("param_key_g", "params")
+        if param_key == "params_ema" and own not in ("params", "params_ema"):
+            param_key = own  # BasicSR asks for the average's entry; a file that has entries of other names has none
         key = load_weights(self.get_bare_model(net), Path(load_path), param_key=param_key, strict=strict)
         what = {
             "params_ema": "the moving average, as in validation; path.param_key_g: params takes the plain ones",

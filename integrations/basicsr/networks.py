@@ -19,6 +19,9 @@ from .optim import check_keywords
 from .option_read import find_option_file, read_options
 from .rng import isolated_rng
 
+WRAPPERS = ("LMBBinarized", "LMBInt8")
+"""Entries of ``network_g`` that change another network, which stands whole under ``arch``."""
+
 
 def check_network(opt: Mapping[str, Any], place: str) -> dict[str, Any]:
     """Checks the section ``network_g`` and returns it, with ints in place of whole numbers written as floats.
@@ -48,10 +51,17 @@ def _check_architecture(network: Mapping[str, Any], place: str) -> None:
     if architecture is None:
         raise LMBError(f"{place}: {unknown_name('architecture', kind, ARCH_REGISTRY.keys())}")
     check_keywords(f"{place}: {kind}", architecture, {key: value for key, value in network.items() if key != "type"})
-    if kind == "LMBBinarized":
+    if kind in WRAPPERS:
         if not isinstance(network["arch"], Mapping):
             raise LMBError(f"{place}: arch: {network['arch']!r} is not allowed. Allowed: a mapping with 'type'.")
         _check_architecture(network["arch"], f"{place}.arch")
+
+
+def innermost(network: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The network itself, where ``network_g`` is one of :data:`WRAPPERS`."""
+    while network["type"] in WRAPPERS:
+        network = network["arch"]
+    return network
 
 
 def float_network(option_file: str) -> tuple[nn.Module, Any]:
@@ -87,7 +97,8 @@ def built_network(option_file: str) -> tuple[nn.Module, int]:
     """
     path = find_option_file(option_file)
     options = check_network(read_options(path), str(path))
-    return build_of(path, options), int(options.get("arch", options).get("num_in_ch", 3))
+    network = innermost(options)
+    return build_of(path, options), int(network.get("arch", network).get("num_in_ch", 3))  # LMBHeInit has an arch too
 
 
 def build_of(path: str | Path, network: dict[str, Any]) -> nn.Module:

@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from pydantic import BaseModel
 
 from lmb_quant.errors import LMBError, unknown_name
@@ -18,7 +19,7 @@ from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTR
 from . import option_schema as schema
 from . import option_trials as trials
 from .archs import registered
-from .networks import check_network
+from .networks import check_network, innermost
 from .optim import check_keywords
 
 _STOCK_OPTIMIZERS = ("Adam",)
@@ -60,7 +61,7 @@ def _check(opt: dict[str, Any], place: str, *, is_train: bool) -> None:
         _check_train(options)
         opt["logger"].setdefault("use_tb_logger", False)
     network = opt["network_g"] = check_network(opt, place)
-    upscale = _upscale_of(network["arch"] if network["type"] == "LMBBinarized" else network)
+    upscale = _upscale_of(innermost(network))
     if upscale is not None and upscale != options.scale:
         raise LMBError(f"scale: {options.scale!r} is not network_g's upscale, {upscale!r}.")
     if not is_train:
@@ -112,13 +113,15 @@ def _check_datasets(sections: Mapping[str, dict[str, Any]], place: str, *, is_tr
 
 def _check_loader(dataset: schema.Dataset, place: str) -> None:
     needed = ["num_worker_per_gpu", "batch_size_per_gpu"]
-    if isinstance(dataset, schema.HRImages):
+    if isinstance(dataset, (schema.HRImages, schema.PairedImages)):
         needed.append("gt_size")
     for key in needed:
         if getattr(dataset, key) is None:
             raise LMBError(f"{place}: the key {key!r} is missing.")
     if dataset.prefetch_mode == "cpu" and not dataset.num_worker_per_gpu:
         raise LMBError(f"{place}.prefetch_mode: cpu needs num_worker_per_gpu of 1 or more.")
+    if dataset.prefetch_mode == "cuda" and not (dataset.pin_memory and torch.cuda.is_available()):
+        raise LMBError(f"{place}.prefetch_mode: cuda needs pin_memory: true and a GPU.")
 
 
 def _check_val(opt: dict[str, Any], *, is_train: bool) -> None:

@@ -86,6 +86,8 @@ class _Run:
         _check_fits(opt, path, self.state)
         opt["path"]["resume_state"] = str(path)
         check_resume(opt, self.state["iter"])
+        if "network_g" not in (opt["path"].get("ignore_resume_networks") or []):
+            opt["path"]["param_key_g"] = "params"  # of our own checkpoint; the option's was of the file before
         return self.state
 
     def create_loaders(self, opt: dict[str, Any], logger: logging.Logger) -> tuple[Any, ...]:
@@ -111,7 +113,7 @@ class _Run:
         if state is not None:
             state["epoch"] = first // batches
         if opt["rank"] == 0:
-            record_run(opt["path"]["experiments_root"], first)
+            record_run(opt["path"]["experiments_root"], first, int(opt["manual_seed"]))
         return (
             loader,
             sampler,

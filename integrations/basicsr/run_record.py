@@ -26,21 +26,22 @@ def read_runs(folder: str | Path) -> list[dict[str, Any]]:
         folder: ``experiments/<name>``.
 
     Returns:
-        For each start: ``iter`` that it went on from, ``started`` (UTC), ``commit`` of lmb-quant's checkout or null,
-        ``versions``, ``machine``, ``threads``.
+        For each start: ``iter`` that it went on from, ``seed``, ``started`` (UTC), ``commit`` of lmb-quant's checkout
+        or null, ``versions``, ``machine``, ``threads``.
     """
     path = Path(folder) / FILE_NAME
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def record_run(folder: str | Path, first: int) -> None:
-    """Adds this process to the record; ``first`` is the iteration that it goes on from.
+def record_run(folder: str | Path, first: int, seed: int) -> None:
+    """Adds this process to the record; ``first`` is the iteration that it goes on from, ``seed`` the training's.
 
     Raises:
         LMBError: If the file cannot be written.
     """
     entry = {
         "iter": first,
+        "seed": seed,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": source_commit(),
         "versions": package_versions(_PACKAGES),

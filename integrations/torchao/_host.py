@@ -10,7 +10,7 @@ from textwrap import shorten
 
 import torch
 
-from lmb_quant.errors import LMBError
+from lmb_quant.errors import LMBError, named_reason
 
 from .._missing import MissingHostError, needed
 
@@ -27,8 +27,7 @@ class UnsupportedSchemeError(LMBError):
     @classmethod
     def of(cls, error: Exception) -> UnsupportedSchemeError:
         """From what torchao raised."""
-        lines = str(error).strip().splitlines() or ["without a reason"]
-        return cls(shorten(f"{type(error).__name__}: {lines[0]}", 160, placeholder=" ..."))
+        return cls(shorten(named_reason(error), 160, placeholder=" ..."))
 
 
 def _is_news(record: logging.LogRecord) -> bool:

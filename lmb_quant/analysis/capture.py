@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lmb_quant.errors import LMBError
+from lmb_quant.errors import LMBError, reason
 
 from .layers import Layer
 
@@ -40,8 +40,7 @@ def run_network(network: nn.Module, inputs: Tensor, label: str) -> Tensor:
         try:
             result = network(part.clone())
         except (RuntimeError, LMBError, ValueError, TypeError, IndexError, AssertionError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise LMBError(f"{label}: it does not run on images of {tuple(part.shape)}: {reason}") from error
+            raise LMBError(f"{label}: it does not run on images of {tuple(part.shape)}: {reason(error)}") from error
         if not isinstance(result, Tensor):
             kind = type(result).__name__
             raise LMBError(f"{label}: its result is {kind}. Allowed: a network whose result is a tensor.")

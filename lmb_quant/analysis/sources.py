@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lmb_quant.errors import LMBError
+from lmb_quant.errors import LMBError, named_reason
 from lmb_quant.modules import BinaryConv2d, PackedBinaryConv2d
 from lmb_quant.serialize import from_pretrained, load
 from lmb_quant.upscaling.network import evaluated, find_traits, noise, running
@@ -171,7 +171,7 @@ def _trial(network: nn.Module, label: str, channels: int | None) -> tuple[Tensor
             try:
                 result = network(noise(count, side))
             except Exception as error:  # any network may be given, and any may fail in its own way
-                problem = problem or f"{type(error).__name__}: {error}".splitlines()[0]
+                problem = problem or named_reason(error)
                 continue
             if not isinstance(result, Tensor):
                 kind = type(result).__name__

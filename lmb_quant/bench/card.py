@@ -72,7 +72,11 @@ def make_card(
     _check_output(output, paths, force=force)
     opt, command = _options(experiment)
     network = _trained(experiment, opt)
+    training = _training(experiment, opt, command)
     sets = {path.name: str(path) for path in tests}
+    if len(sets) < len(tests):
+        names = ", ".join(path.name for path in tests)
+        raise LMBError(f"--test: {names} are the names of the sets. Allowed: folders of different names.")
     upscale = int(opt["scale"])
     costs = count(network, upscale)
     with tempfile.TemporaryDirectory(dir=output, prefix=f".{name}-") as folder:
@@ -95,7 +99,7 @@ def make_card(
                 "ops": costs["ops"],
                 "scores": _means(scores),
                 "bicubic": _means(bicubic),
-                "training": _training(experiment, opt, command),
+                "training": training,
                 "data_licence": data_licence,
                 "weaknesses": [*weaknesses, *_least_gains(scores, bicubic)],
             }
@@ -153,6 +157,11 @@ def _training(experiment: Path, opt: dict[str, Any], command: str) -> dict[str, 
     train = opt["datasets"]["train"]
     folders = train["dataroot_gt"] if isinstance(train["dataroot_gt"], list) else [train["dataroot_gt"]]
     last, steps = runs[-1], int(opt["train"]["total_iter"])
+    seed = last.get("seed", opt.get("manual_seed"))
+    if seed is None:
+        raise LMBError(
+            f"{experiment}: neither runs.jsonl nor the option file says its seed. Add manual_seed to the latter."
+        )
     seconds = read_step_times(experiment).get("seconds")
     return {
         "command": command,
@@ -160,7 +169,7 @@ def _training(experiment: Path, opt: dict[str, Any], command: str) -> dict[str, 
         "steps": steps,
         "batch": int(train["batch_size_per_gpu"]),
         "patch": int(train["gt_size"]) // int(opt["scale"]),
-        "seed": int(opt["manual_seed"]),
+        "seed": int(seed),
         "seconds": None if seconds is None else math.ceil(seconds * steps),
         "machine": ", ".join(f"{key} {value}" for key, value in in_words(last["machine"]).items()),
         "threads": last["threads"],

@@ -10,7 +10,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -126,11 +126,11 @@ class _Run:
                 file = coming.popleft().result()
                 self.writing.append((job, writer.submit(self._write, job, *self._upscaled(job, file))))
             while self.writing and (len(self.writing) > _WAITING or self.writing[0][1].done()):
-                self._written(*self.writing.popleft())
+                self._oldest_written()
             if self.hopeless:
                 return
         while self.writing:
-            self._written(*self.writing.popleft())
+            self._oldest_written()
 
     def _read(self, job: Job) -> ImageFile:
         check_free(job.target, self.rules.force)
@@ -166,9 +166,15 @@ class _Run:
         report = Text(f"{job.target}: {width} x {height} pixels, {seconds:.1f} s")
         return report.append(f"; not kept: {', '.join(dropped)}" if dropped else "")
 
+    def _oldest_written(self) -> None:
+        job, future = self.writing[0]
+        self._show("writing", job)
+        wait([future])  # where a signal ends this, the image is still among those that are written
+        self.writing.popleft()
+        self._written(job, future)
+
     def _written(self, job: Job, future: Future[Text]) -> None:
         with self._reported(job):
-            self._show("writing", job)
             report = future.result()
             self.done += 1
             self.reporter.line(report)

@@ -16,7 +16,7 @@ from threadpoolctl import ThreadpoolController
 from torch import Tensor, fx, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lmb_quant.errors import LMBError
+from lmb_quant.errors import LMBError, reason
 from lmb_quant.modules import binary_convs
 from lmb_quant.ops.network import EngineNetwork
 from lmb_quant.stages import network_for
@@ -113,10 +113,10 @@ def run(model: nn.Module, x: Tensor) -> Tensor:
         else:
             y = model(x.to(like.device, like.dtype).contiguous(memory_format=torch.channels_last))
     except (RuntimeError, LMBError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        why = reason(error)
         if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-            raise LMBError(f"image: {size} pixels at a time do not fit into memory ({reason}). Use tile=256.") from None
-        raise LMBError(f"model: it does not run on an image of {size}: {reason}") from error
+            raise LMBError(f"image: {size} pixels at a time do not fit into memory ({why}). Use tile=256.") from None
+        raise LMBError(f"model: it does not run on an image of {size}: {why}") from error
     if not isinstance(y, Tensor) or y.ndim != 4:
         found = f"shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
         raise LMBError(f"model: its result is {found}. Allowed: a tensor (N, C, H, W).")

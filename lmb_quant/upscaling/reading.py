@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from lmb_quant.errors import LMBError
+from lmb_quant.errors import LMBError, reason
 
 from .formats import READ_NAMES
 from .image_file import ImageFile
@@ -78,11 +78,8 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> ImageFile:
 
 
 def _unreadable(path: Path, error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        reason = "it is damaged, or of another format"
-    else:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return f"{path}: it cannot be read as {', '.join(READ_NAMES)}: {reason}"
+    why = "it is damaged, or of another format" if isinstance(error, UnidentifiedImageError) else reason(error)
+    return f"{path}: it cannot be read as {', '.join(READ_NAMES)}: {why}"
 
 
 def _check_regular(path: Path) -> None:

@@ -16,7 +16,7 @@ from skimage import data
 
 import lmb_quant as lmb
 from lmb_quant import LMBError
-from lmb_quant.upscaling import Upscaler
+from lmb_quant.upscaling import Upscaler, batch
 from lmb_quant.upscaling.batch import run_jobs
 from lmb_quant.upscaling.inputs import find_jobs
 
@@ -200,6 +200,27 @@ def test_a_signal_ends_the_run_between_complete_files(photograph, tmp_path, numb
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["a.png", "b.png"][: len(names)]
     assert all(mode_and_size(tmp_path / "out" / name) == ("RGB", (46, 62)) for name in names)
+
+
+def test_an_image_that_a_signal_finds_in_writing_is_reported(photograph, tmp_path, monkeypatch):
+    write = batch.write_image
+
+    def interrupted(target, file, *, small):
+        if target.name == "b.png":
+            time.sleep(0.5)  # the run waits for this one by now
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.5)
+        return write(target, file, small=small)
+
+    monkeypatch.setattr(batch, "write_image", interrupted)
+    for name in "ab":
+        photograph.save(tmp_path / f"{name}.png")
+    jobs, _ = find_jobs([tmp_path / "a.png", tmp_path / "b.png"], tmp_path / "out")
+    said = io.StringIO()
+    with pytest.raises(SystemExit):
+        run_jobs(Upscaler(Nearest(3)), jobs, Console(file=said, width=1000))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "b.png"]
+    assert "2 of 2 images upscaled" in said.getvalue()
 
 
 def test_small_files_hold_the_same_pixels(command, model_file, photograph, tmp_path):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from lmb_quant.archs import ARCHITECTURES
 from lmb_quant.bench.networks import make_image
-from lmb_quant.errors import LMBError
+from lmb_quant.errors import LMBError, reason
 from lmb_quant.serialize import from_pretrained
 from lmb_quant.upscaling import upscale
 from lmb_quant.zoo import card_text, network_file, parse_card
@@ -67,9 +67,8 @@ def check_packages() -> None:
         try:
             importlib.import_module(package)
         except Exception as error:  # a broken installation raises anything
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise LMBError(
-                f"bench web makes ONNX files, and needs packages: {package}: {reason}. To install them: "
+                f"bench web makes ONNX files, and needs packages: {package}: {reason(error)}. To install them: "
                 "pip install 'lmb-quant[onnx]' onnxruntime."
             ) from error
 

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import copy
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from lmb_quant.errors import LMBError
 from lmb_quant.integrations.basicsr.networks import built_network, float_network
@@ -51,6 +53,7 @@ MISTAKES = [
     ("datasets.train.gt_size", 25, "datasets.train: gt_size: 25"),
     ("datasets.train.batch_size_per_gpu", 0, "batch_size_per_gpu: 0 is not allowed"),
     ("datasets.train.prefetch_mode", "cpu", "prefetch_mode: cpu needs num_worker_per_gpu"),
+    ("datasets.train.prefetch_mode", "cuda", "prefetch_mode: cuda needs pin_memory: true and a GPU"),
     ("datasets.train.name", "held_out", "the name 'held_out' is given twice"),
     ("datasets.vall", {}, "datasets: unknown section 'vall'. Did you mean 'val'?"),
     ("network_g.type", "LMBSRResNett", "unknown architecture 'LMBSRResNett'. Did you mean 'LMBSRResNet'?"),
@@ -219,13 +222,23 @@ def test_bad_images_are_named_before_anything_is_created(
     assert "images/train/2.png" in fails(options)
 
 
-def test_an_arch_inside_lmb_binarized_is_checked(fails: Callable[..., str], options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("wrapper", ["LMBBinarized", "LMBInt8"])
+def test_an_arch_inside_another_entry_is_checked(
+    fails: Callable[..., str], options: dict[str, Any], wrapper: str
+) -> None:
     arch = {"type": "MSRResNet", "num_feat": 8, "num_blok": 1, "upscale": 2}
-    options["network_g"] = {"type": "LMBBinarized", "arch": arch}
+    options["network_g"] = {"type": wrapper, "arch": arch}
     assert "network_g.arch: MSRResNet: unknown key 'num_blok'. Did you mean 'num_block'?" in fails(options)
     arch["num_block"] = arch.pop("num_blok")
     options["scale"] = 3
     assert "scale: 3 is not network_g's upscale, 2" in fails(options)
+
+
+def test_pairs_need_the_size_of_a_patch(fails: Callable[..., str], options: dict[str, Any]) -> None:
+    train = options["datasets"]["train"]
+    train |= {"type": "PairedImageDataset", "dataroot_lq": "images/train", "io_backend": {"type": "disk"}}
+    train.pop("gt_size")
+    assert "datasets.train: the key 'gt_size' is missing" in fails(options)
 
 
 def test_stock_model_has_no_hooks_and_one_optimiser(fails: Callable[..., str], options: dict[str, Any]) -> None:
@@ -260,6 +273,15 @@ def test_overrides_reach_the_training(run: Callable[..., int], options: dict[str
     used = next(Path("experiments/other").glob("*.yml")).read_text()
     assert "total_iter: 2" in used
     assert "Number of train images: 5" in next(Path("experiments/other").glob("*.log")).read_text()
+
+
+def test_an_override_of_several_lines_leaves_the_file_whole(run: Callable[..., int], options: dict[str, Any]) -> None:
+    assert run(options, "--force_yml", "train:total_iter=1", "train:hooks=\n- {type: 'FlipRatio'}\n") == 0
+    used = next(Path("experiments/tiny").glob("*.yml")).read_text()
+    assert yaml.safe_load(used)["train"]["hooks"] == [{"type": "FlipRatio"}]
+    (command,) = (line.partition(" as used by: ")[2] for line in used.splitlines() if " as used by: " in line)
+    words = subprocess.check_output(["bash", "-c", f"printf '%s\\0' {command}"], text=True).split("\0")
+    assert words[-2] == "train:hooks=\n- {type: 'FlipRatio'}\n"
 
 
 def test_exponents_and_double_keys(workplace: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
+import lmb_quant as lmb
 import lmb_quant.integrations.basicsr as host
 from lmb_quant.errors import LMBError
 from lmb_quant.integrations.basicsr.checkpoint import last_complete, load_file, network_of, save_atomically
@@ -267,6 +268,16 @@ def test_a_float_checkpoint_starts_a_binary_training(run: Callable[..., int], op
     options["network_g"] = {"type": "LMBBinarized", "arch": options["network_g"]}
     options["path"]["pretrain_network_g"] = "experiments/float/models/net_g_latest.pth"
     assert run(options) == 0
+
+
+def test_a_training_from_a_bare_state_dict_goes_on(run: Callable[..., int], options: dict[str, Any]) -> None:
+    torch.save(lmb.archs.LMBSRResNet(num_feat=8, num_block=1, upscale=2).state_dict(), "bare.pth")
+    options["path"] = {"pretrain_network_g": "bare.pth", "param_key_g": None}
+    options["train"]["total_iter"] = 4
+    assert run(options) == 0
+    options["train"]["total_iter"] = 8
+    assert run(options, "--auto_resume") == 0
+    assert read_validations("experiments/tiny")[-1]["iter"] == 8
 
 
 def test_validation_leaves_the_generators_alone(run: Callable[..., int], options: dict[str, Any]) -> None:

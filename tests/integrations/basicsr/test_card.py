@@ -4,11 +4,13 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import lmb_quant as lmb
 from lmb_quant.bench.card import make_card
 from lmb_quant.integrations.basicsr.images import crop_to_multiple, read_bgr, reduce_image
 from lmb_quant.integrations.basicsr.metrics import psnr_y, run_network
+from lmb_quant.integrations.basicsr.run_record import read_runs
 from lmb_quant.zoo import parse_card
 
 EXPERIMENT = Path("experiments/tiny")
@@ -58,6 +60,20 @@ def test_the_card_has_the_figures_of_the_packed_file(experiment):
         assert said in text
 
 
+def test_a_seed_that_basicsr_drew_is_in_the_card(run, options):
+    options.pop("manual_seed")
+    assert run(options) == 0
+    (entry,) = read_runs(EXPERIMENT)
+    assert card_of().training.seed == entry["seed"]
+
+
+def test_images_of_one_stem_both_count(experiment):
+    Image.open("images/val/0.png").rotate(180).save("images/val/0.bmp")
+    said = card_of().weaknesses[1]
+    assert "0.png (" in said
+    assert "0.bmp (" in said
+
+
 def test_existing_files_need_force(experiment):
     card_of()
     before = Path("out/tiny_x2.md").read_bytes()
@@ -74,6 +90,7 @@ def test_existing_files_need_force(experiment):
     [
         ({"output": Path("nowhere")}, "'nowhere' is no folder"),
         ({"tests": [Path("images/none")]}, "'images/none' is not a folder"),
+        ({"tests": [Path("images/val"), Path("images/../images/val")]}, "--test: val, val are the names of the sets"),
     ],
 )
 def test_what_cannot_be_used(experiment, changes, said):

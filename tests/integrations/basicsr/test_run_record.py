@@ -13,6 +13,7 @@ def test_a_start_and_a_continuation(run, options):
     assert run(options, "--auto_resume") == 0
     runs = read_runs("experiments/tiny")
     assert [entry["iter"] for entry in runs] == [0, 12]
+    assert [entry["seed"] for entry in runs] == [3, 3]
     for entry in runs:
         assert entry["versions"]["torch"] == torch.__version__
         assert entry["machine"]["cpu"]

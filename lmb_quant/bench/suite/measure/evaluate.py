@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +39,22 @@ def evaluate(
     scores: dict[str, Any] = {}
     for name, folder in sets.items():
         figures: dict[str, dict[str, float]] = {}
-        for i, path in enumerate(find_images(folder)):
+        for i, (image, path) in enumerate(_named(find_images(folder)).items()):
             hr = crop_to_multiple(read_bgr(path), upscale)
             output = upscaled(reduce_image(hr, upscale))
-            figures[path.stem] = {"psnr": psnr_y(output, hr, upscale), "ssim": ssim_y(output, hr, upscale)}
+            figures[image] = {"psnr": psnr_y(output, hr, upscale), "ssim": ssim_y(output, hr, upscale)}
             if pictures is not None and i < PICTURES:
-                _save(output, pictures / name / f"{path.stem}.png")
-                _save(hr, pictures / name / f"{path.stem}.hr.png")
+                _save(output, pictures / name / f"{image}.png")
+                _save(hr, pictures / name / f"{image}.hr.png")
         means = {key: statistics.mean(figure[key] for figure in figures.values()) for key in ("psnr", "ssim")}
         scores[name] = {**means, "images": figures}
     return scores
+
+
+def _named(paths: Sequence[Path]) -> dict[str, Path]:
+    """Images by what they are called: the file's name without its ending, where no other has the same."""
+    stems = Counter(path.stem for path in paths)
+    return {path.stem if stems[path.stem] == 1 else path.name: path for path in paths}
 
 
 def _save(image: BGRImage, path: Path) -> None:

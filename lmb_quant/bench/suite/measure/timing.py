@@ -23,7 +23,7 @@ from lmb_quant.bench.suite.plan.cell import Cell
 from lmb_quant.bench.suite.plan.schema import FLOAT
 from lmb_quant.bench.suite.plan.schemes import BF16
 from lmb_quant.bench.suite.store import COMPILED, EAGER, ENGINE, PACKED, Store
-from lmb_quant.errors import LMBError
+from lmb_quant.errors import LMBError, named_reason
 from lmb_quant.machine import Machine
 from lmb_quant.modules import BinaryConv2d
 from lmb_quant.packing import convert
@@ -73,7 +73,7 @@ def time_cells(
                 try:
                     found[i, name] = sqnr(form.expected(image), form.run(image))
                 except Exception as error:  # a compiler's failure is a finding about this form, not the end of all
-                    reasons[i].append(f"{name}: {type(error).__name__}: {str(error).strip().splitlines()[0]}")
+                    reasons[i].append(f"{name}: {named_reason(error)}")
                     continue
                 if not found[i, name] >= LEAST_SQNR:
                     reasons[i].append(f"{name}: its output is wrong: {found[i, name]:.1f} dB SQNR")

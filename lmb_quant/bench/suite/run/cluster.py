@@ -11,7 +11,7 @@ from typing import Any
 
 from lmb_quant.bench.suite.plan.cell import Cell
 from lmb_quant.bench.suite.store import Store
-from lmb_quant.errors import LMBError
+from lmb_quant.errors import LMBError, reason
 
 from .process import Outcome, run_cell
 from .schedule import Ended, Scheduler, spread
@@ -62,8 +62,7 @@ def _connect(ray: Any, address: str) -> None:
             socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (OSError, OverflowError, RuntimeError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise LMBError(f"--ray: {address!r}: there is no cluster: {reason}") from None
+        raise LMBError(f"--ray: {address!r}: there is no cluster: {reason(error)}") from None
 
 
 def _do(cell: Cell, store: Store) -> Outcome:
@@ -75,7 +74,12 @@ def _outcome(ray: Any, done: Future[Any], cell: Cell, store: Store) -> Outcome:
     try:
         return Outcome(done.result())
     except ray.exceptions.RayError as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        failure = {"cell": cell.name, "error": reason, "exit": "lost by Ray", "log": str(store.log(cell)), "tail": []}
+        failure = {
+            "cell": cell.name,
+            "error": reason(error),
+            "exit": "lost by Ray",
+            "log": str(store.log(cell)),
+            "tail": [],
+        }
         store.write_failure(cell, failure)
         return Outcome.FAILED

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from enum import Enum
+from typing import BinaryIO
 
 from lmb_quant.bench.suite.plan.cell import Cell
 from lmb_quant.bench.suite.store import Store
@@ -47,35 +48,38 @@ def run_cell(
     write_atomically(path, cell.model_dump_json(indent=1).encode())
     threads = str(cell.threads)
     own = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1", **(environment or {})}
-    with (
-        store.log(cell).open("wb") as log,
-        subprocess.Popen(
-            [sys.executable, "-m", worker.__name__, str(store.root), str(path)],
-            env={**os.environ, **own},
-            stdin=subprocess.PIPE,  # its end is what ends the process if this one dies
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is for the runner
-        ) as process,
-    ):
-        while True:
-            if stop.is_set():
-                process.kill()
-                return Outcome.STOPPED
+    with store.log(cell).open("ab") as log:  # another runner's process may be writing to it
+        begin = log.tell()
+        code = _exit_code([sys.executable, "-m", worker.__name__, str(store.root), str(path)], own, log, stop)
+    return Outcome.STOPPED if code is None else _outcome(cell, store, code, begin)
+
+
+def _exit_code(command: list[str], own: Mapping[str, str], log: BinaryIO, stop: threading.Event) -> int | None:
+    """Runs a process to its end; None if it was told to stop."""
+    with subprocess.Popen(
+        command,
+        env={**os.environ, **own},
+        stdin=subprocess.PIPE,  # its end is what ends the process if this one dies
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,  # Ctrl-C is for the runner
+    ) as process:
+        while not stop.is_set():
             try:
-                code = process.wait(timeout=0.1)
+                return process.wait(timeout=0.1)
             except subprocess.TimeoutExpired:
                 continue
-            break
-    return _outcome(cell, store, code)
+        process.kill()
+        return None
 
 
-def _outcome(cell: Cell, store: Store, code: int) -> Outcome:
+def _outcome(cell: Cell, store: Store, code: int, begin: int) -> Outcome:
+    """``begin`` is where in the log this process began; what stands before is of others."""
     if code == worker.BUSY:
         return Outcome.BUSY
     if store.result(cell) is not None:
         return Outcome.DONE
-    lines = store.log(cell).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    lines = store.log(cell).read_bytes()[begin:].decode(errors="replace").strip().splitlines()
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     what = errors[0] if errors else lines[-1] if lines else "it printed nothing"
     how = f"exit code {code}" if code >= 0 else f"ended by {signal.Signals(-code).name}"

@@ -97,6 +97,23 @@ def test_a_form_with_a_wrong_output_is_not_timed(suite, job, no_compiler, monkey
     assert lmb["reasons"][0].startswith("packed: its output is wrong: -6.0 dB")
 
 
+def test_a_form_that_fails_without_a_word_leaves_the_others(suite, job, no_compiler, monkeypatch):
+    suite["methods"] = ["float", "lmb"]
+    prepared = finish(job(suite))
+
+    class Failing(torch.nn.Module):
+        def __init__(self, network):
+            super().__init__()
+
+        def forward(self, image):
+            raise NotImplementedError
+
+    monkeypatch.setattr(timing, "convert", Failing)
+    floating, lmb = timing.time_cells(prepared.cells, prepared.store, (16, 20), 2)
+    assert lmb["reasons"] == ["packed: NotImplementedError: without a reason"]
+    assert floating["forms"].keys() == {"eager", "engine"}
+
+
 @pytest.mark.train
 @pytest.mark.skipif(bool(compiled.why_not()), reason="needs a C++ compiler")
 def test_measured_once_in_another_process(suite, job, monkeypatch):

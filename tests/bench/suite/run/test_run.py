@@ -46,8 +46,12 @@ def test_a_run_gives_every_figure_and_a_second_one_does_nothing(suite, job, tmp_
     recipe = "version: 1\nmetadata: {name: x}\nscheme: {activation: {binarizer: nothing}, weight: {binarizer: sign}}\n"
     (tmp_path / "broken.yaml").write_text(recipe)
     first = job(suite)
+    log = first.store.log(first.cells[3])
+    log.parent.mkdir(parents=True)
+    log.write_text("error: of another runner's process\n")
     code, out = told(first)
     assert code == 1
+    assert log.read_text().startswith("error: of another runner's process\n")
     assert "net/broken/x2/seed0: failed (exit code 1): " in out
     assert "unknown activation binarizer 'nothing'" in out
     assert "1 cells failed" in out
