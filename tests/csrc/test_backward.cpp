@@ -236,6 +236,29 @@ void backward() {
     }
 }
 
+// Gradients of the sums that overflow, though those of the output do not.
+void not_finite() {
+    Case c;
+    c.n = 1, c.h = c.w = 1;
+    c.set_channels(1, 1);
+    c.set_act(LMBQ_ACT_NONE);
+    c.skip = SKIP_NONE, c.threads = 2;
+    Data d = make(c);
+    d.scale.assign(d.scale.size(), 2.0f);
+    compute(c, d);
+    for (int isa : isas()) {
+        const Layer layer = create(c, d, isa);
+        std::vector<uint8_t> bits(8);
+        std::vector<float> weight(9);
+        for (const float grad : {1e38f, 3e38f}) {
+            lmbq_backward b = describe(c, d, bits, LMBQ_SURROGATE_STE, false);
+            b.grad_out = &grad, b.grad_weight = weight.data();
+            expect(lmbq_layer_backward(layer.get(), &b, 1, 1, 1, 1) == LMBQ_OK && b.finite == (grad < 2e38f),
+                   std::string("tells gradients that are not finite, ") + lmbq_isa_name(isa));
+        }
+    }
+}
+
 void refusals() {
     Case c;
     Data d = make(c);
@@ -256,6 +279,7 @@ void refusals() {
     bad("no gradient", [](lmbq_backward& b) { b.grad_out = nullptr; });
     bad("surrogate", [](lmbq_backward& b) { b.surrogate = 9; });
     bad("no derivative", [](lmbq_backward& b) { b.surrogate = LMBQ_SURROGATE_GIVEN; });
+    bad("no gradient of the skip", [&](lmbq_backward& b) { b.grad_bits = out.data(), b.skip = 1, b.grad_out = nullptr; });
     lmbq_backward b = describe(c, d, bits, LMBQ_SURROGATE_STE, false);
     b.grad_out = out.data();
     expect(lmbq_layer_backward(nullptr, &b, 1, 7, 9, 1) == LMBQ_INVALID, "refuses no layer");
@@ -280,6 +304,7 @@ void refusals() {
 
 int main() {
     backward();
+    not_finite();
     refusals();
     return report("backward");
 }

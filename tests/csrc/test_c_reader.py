@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -182,3 +183,12 @@ def test_int8_weights_are_the_same_numbers(parts, tmp_path):
 def test_int8_that_does_not_fit_is_refused(parts, change):
     header, tensors = parts
     assert not opened(signed({**header, "encoded": header["encoded"] | change}, tensors))
+
+
+def test_a_tensor_beside_its_int8_form_is_refused(parts, tmp_path):
+    header, tensors = parts
+    data = signed(header, tensors | {"conv_first.weight": torch.zeros(5, dtype=torch.uint8)})
+    assert not opened(data)
+    assert "tensor 'conv_first.weight' has no place" in LIBRARY.c.lmbq_last_error().decode()
+    (tmp_path / "net.safetensors").write_bytes(data)
+    assert refusal(tmp_path / "net.safetensors")

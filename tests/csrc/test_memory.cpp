@@ -65,6 +65,42 @@ void failing_allocations() {
     }
 }
 
+// The same of the backward pass, whose threads each need memory.
+void failing_allocations_of_gradients() {
+    Case c;
+    c.set_channels(16, 16);
+    c.n = 8, c.h = 20, c.w = 17, c.threads = 3, c.skip = SKIP_NONE, c.threshold = LMBQ_THRESHOLD_GLOBAL;
+    const Data d = make(c);
+    const Layer layer = create(c, d, LMBQ_ISA_AUTO);
+    std::vector<uint8_t> bits((size_t)c.n * c.h * c.w * 8);
+    std::vector<float> y(c.outputs()), x[2] = {y, y}, weight[2];
+    expect(lmbq_layer_run_bits(layer.get(), d.x.data(), nullptr, bits.data(), nullptr, y.data(), c.n, c.h, c.w, 1) == LMBQ_OK,
+           "bits are kept");
+    for (std::vector<float>& w : weight) w.resize((size_t)16 * 16 * 9);
+    auto run = [&](int which) {
+        lmbq_backward b;
+        memset(&b, 0, sizeof b);
+        b.struct_size = sizeof b, b.surrogate = LMBQ_SURROGATE_STE;
+        b.x = d.x.data(), b.bits = bits.data(), b.grad_out = y.data();
+        b.grad_x = x[which].data(), b.grad_weight = weight[which].data();
+        return lmbq_layer_backward(layer.get(), &b, c.n, c.h, c.w, c.threads);
+    };
+    expect(run(0) == LMBQ_OK, "gradients");
+    bool done = false;
+    long n = 0;
+    for (; !done && n < 100; n++) {
+        lmbq_workspace_trim();
+        allowed = n;
+        const lmbq_status status = run(1);
+        done = allowed > 0;
+        allowed = -1;
+        const bool as_it_should = status == LMBQ_OK ? different(x[1].data(), x[0]) == 0 && different(weight[1].data(), weight[0]) == 0
+                                                    : status == LMBQ_NO_MEMORY && *lmbq_last_error();
+        expect(as_it_should, "allocation " + std::to_string(n) + " of gradients fails");
+    }
+    expect(done && n > 1, "every allocation of gradients was made to fail");
+}
+
 // The same of a network.
 void failing_allocations_of_a_network() {
     Network net(3);
@@ -192,6 +228,7 @@ void large_tensor() {
 
 int main() {
     failing_allocations();
+    failing_allocations_of_gradients();
     failing_allocations_of_a_network();
     failing_allocations_of_files();
     workspaces();

@@ -84,6 +84,20 @@ Network small_network() {
     return net;
 }
 
+// Networks that the random ones have seldom or never.
+void special_networks() {
+    Network groups(32);  // the last group's vector ends beyond the outputs
+    groups.conv(64, 3, LMBQ_ACT_RPRELU, false, 16);
+    Network upscale(3);
+    upscale.upscale(2, LMBQ_BICUBIC);
+    for (const Network* net : {&groups, &upscale})
+        for (int isa : isas()) {
+            const Image image = random_image(9, 11, net->channels()), wanted = net->run(image, isa);
+            const NetworkPointer network = net->create(isa);
+            if (network) check_runs(network.get(), image, wanted, 2, std::string(lmbq_isa_name(isa)) + " " + net->text());
+        }
+}
+
 // What depends on a pixel is within the reach that the query tells.
 void reach() {
     for (int i = 0; i < 10; i++) {
@@ -338,6 +352,7 @@ int main(int argc, char** argv) {
     profiles();
     batches();
     reach();
+    special_networks();
     random_networks(argc > 1 ? std::atoi(argv[1]) : 60);
     several_callers();
     return report("network");

@@ -115,7 +115,7 @@ LMBQ_API lmbq_status lmbq_layer_run(const lmbq_layer *layer, const float *x, con
 
 /* The same, for training. bits (n, h, w, ceil(I / 64) * 8 bytes, as lmbq_binarize has them but for the padding): with
  * `given` not NULL they are taken from there, and x is read only where the layer has a pixel factor; else x is binarised,
- * and with `kept` not NULL its bits are written there. */
+ * and with `kept` not NULL its bits are written there, but for rows that no output reads. */
 LMBQ_API lmbq_status lmbq_layer_run_bits(const lmbq_layer *layer, const float *x, const uint8_t *given, uint8_t *kept,
                                          const float *skip, float *out, int64_t n, int64_t h, int64_t w, int threads);
 
@@ -132,7 +132,7 @@ typedef enum lmbq_surrogate {
  * float32, channels last; a gradient that is NULL is not wanted.
  * In one call everything is computed. Where the gradient convolutions are done elsewhere, it takes two: with grad_conv
  * given the call ends after it; with grad_bits given it begins from there (grad_skip and grad_factor_map as the first call
- * left them). */
+ * left them; grad_out again, where the layer has a skip that is not LMBQ_ACT_ON_SUM). */
 typedef struct lmbq_backward {
     uint32_t struct_size;
     int32_t surrogate; /* lmbq_surrogate */

@@ -80,6 +80,7 @@ public:
         Carver c(base);
         const size_t in_row = rounded(p_.in_channels);
         conv_ = c.take<float>(j_.unit ? j_.out_floats() : 0);
+        sums_ = c.take<char>(j_.unit ? sums_bytes(j_.layer, j_.shape) : 0);
         skip_ = c.take<float>(j_.unit && j_.skip_before() ? j_.out_floats() : 0);
         factor_ = c.take<float>(p_.pixel_factor ? j_.in_pixels() : 0);
         grad_factor_ = c.take<float>(p_.pixel_factor ? j_.in_pixels() : 0);
@@ -111,6 +112,8 @@ public:
         if (j_.convolutions) std::memset(tables_, 0, j_.table_floats() * (size_t)p_.kh * sizeof(float));
     }
 
+    bool finite() const { return finite_; }
+
     void run(int image, const Totals& t) {
         const lmbq_backward& b = j_.b;
         const float* x = b.x + (size_t)image * j_.in_floats();
@@ -140,7 +143,7 @@ public:
 
 private:
     void unit(const float* x, const uint8_t* bits, const float* grad_out, const Totals& t) {
-        run_sums(j_.layer, bits, conv_, j_.shape.h, j_.shape.w);
+        run_sums(j_.layer, j_.shape, bits, conv_, sums_);
         const size_t row = (size_t)j_.shape.ow * (size_t)p_.out_channels, in_row = (size_t)j_.shape.w * (size_t)p_.in_channels;
         for (int y = 0; y < j_.shape.oh; y++) {
             const size_t at = (size_t)y * row, pixel = (size_t)y * (size_t)j_.shape.ow;
@@ -157,6 +160,7 @@ private:
             }
             r.sums = unit_sums_;
             k_.unit_row(r);
+            finite_ = finite_ && j_.layer.isa->real->finite_row(conv_ + at, row);
             add_row(t.unit, unit_sums_, UNIT_SUMS * (size_t)p_.out_pad);
             if (p_.pixel_factor) limit_factor(x + (size_t)y * in_row, pixel, t);
         }
@@ -328,6 +332,8 @@ private:
     double* mean_sums_ = nullptr;
     const float **rows_ = nullptr, **groups_ = nullptr;
     int* pixels_ = nullptr;
+    char* sums_ = nullptr;
+    bool finite_ = true;
 };
 
 struct Sweep {
@@ -336,6 +342,7 @@ struct Sweep {
     size_t each;
     char* base;
     std::atomic<int> next{0};
+    std::atomic<bool> finite{true};
 };
 
 void run_lane(void* ctx, int index) {
@@ -347,6 +354,7 @@ void run_lane(void* ctx, int index) {
         const int64_t n = s.job.images;
         for (int i = (int)(n * c / s.job.chunks); i < (int)(n * (c + 1) / s.job.chunks); i++) lane.run(i, s.totals[c]);
     }
+    if (!lane.finite()) s.finite.store(false, std::memory_order_relaxed);
 }
 
 // For every block of sixteen outputs, input channel and tap the tables' entries that the weights choose.
@@ -425,6 +433,7 @@ void run_backward(const Layer& layer, lmbq_backward& b, int64_t n, int64_t h, in
     require(n >= 1 && n <= 1 << 20, "the batch must be in 1..2^20");
     require(b.surrogate >= SURROGATE_GIVEN && b.surrogate <= SURROGATE_TRIANGLE_HALF, "surrogate is unknown");
     const Shape s = layer.shape(h, w);
+    elements(n, s.h, s.w, layer.plan.in_channels), elements(n, s.oh, s.ow, layer.plan.out_channels);
     Job job{layer, b, s, (int)n, (int)std::min<int64_t>(n, kChunks), false, false, false};
     job.unit = !b.grad_bits;
     job.convolutions = job.unit && !b.grad_conv;
@@ -435,6 +444,8 @@ void run_backward(const Layer& layer, lmbq_backward& b, int64_t n, int64_t h, in
             "the skip needs an output of the input's shape");
     require(b.surrogate != SURROGATE_GIVEN || b.derivative || !job.threshold || !job.wants_bits(), "derivative must be given");
     require(job.unit || !layer.plan.pixel_factor || b.grad_factor_map, "grad_factor_map must be given");
+    require(job.unit || !b.skip || !b.grad_x || (job.skip_before() ? b.grad_skip : b.grad_out),
+            "grad_skip, or grad_out where the activation function is before the skip, must be given");
 
     std::vector<uint16_t> choices;
     if (job.convolutions && job.wants_bits()) {
@@ -456,7 +467,7 @@ void run_backward(const Layer& layer, lmbq_backward& b, int64_t n, int64_t h, in
         Carver c(base);
         means = c.take<float>(global ? (size_t)n * C : 0);
         sums = c.take<double>(global ? (size_t)s.h * C : 0);
-        sweep.base = c.take<char>(sweep.each * (size_t)lanes);
+        sweep.base = c.take<char>(sweep.each, (size_t)lanes);
         begin = base ? base + c.used() : nullptr;
         const size_t before = c.used();
         for (int i = 0; i < job.chunks; i++) totals[i].lay_out(c, job);
@@ -474,7 +485,7 @@ void run_backward(const Layer& layer, lmbq_backward& b, int64_t n, int64_t h, in
 
     const size_t step = each / sizeof(double), pad = (size_t)layer.plan.out_pad;
     const int O = layer.plan.out_channels, I = layer.plan.in_channels;
-    b.finite = 1;
+    b.finite = sweep.finite.load();
     if (job.unit) {
         const double* unit = totals[0].unit;
         store(b.grad_bias, unit + GRAD_BIAS * pad, step, job.chunks, O, 1);
@@ -482,8 +493,6 @@ void run_backward(const Layer& layer, lmbq_backward& b, int64_t n, int64_t h, in
         store(b.grad_gamma, unit + GRAD_GAMMA * pad, step, job.chunks, O, 1);
         store(b.grad_zeta, unit + GRAD_ZETA * pad, step, job.chunks, O, 1);
         store(b.grad_factor ? b.grad_factor + I : nullptr, totals[0].factor + I, step, job.chunks, 1, 1);
-        for (int c = 0; c < job.chunks; c++)
-            for (int o = 0; o < O; o++) b.finite &= std::isfinite(totals[c].unit[GRAD_BIAS * pad + (size_t)o]);
     }
     if (job.threshold) {
         store(b.grad_shift, totals[0].threshold, step, job.chunks, I, -1);

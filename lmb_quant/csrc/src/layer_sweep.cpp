@@ -29,9 +29,9 @@ LayerSweep::LayerSweep(const LayerImage& like)
 void LayerSweep::lay_out(Carver& c) {
     binarizer_.lay_out(c);
     corrections_.lay_out(c);
-    ring_ = c.take<char>(act_bytes_ * (size_t)(ring_rows_ + 1));
+    ring_ = c.take<char>(act_bytes_, (size_t)(ring_rows_ + 1));
     act_ = c.take<const void*>((size_t)p_.kh);
-    saved_ = c.take<float>((size_t)saved_rows_ * in_row_);
+    saved_ = c.take<float>((size_t)saved_rows_, in_row_);
     factor_ = c.take<float>(p_.pixel_factor ? (size_t)shape_.ow : 0);
 }
 

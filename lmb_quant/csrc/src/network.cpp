@@ -61,7 +61,8 @@ RealStage::RealStage(const Isa& isa, const lmbq_stage_desc& d, int in_channels) 
     }
     check_act(d.act, d.slope, d.slope_count, d.gamma, d.zeta, plan.out_channels);
 
-    const size_t floats = alone ? 0 : isa.real->weight_floats(plan), pad = (size_t)plan.out_pad;
+    // A group's first vector begins at any output: the last one may read a vector beyond the others.
+    const size_t floats = alone ? 0 : isa.real->weight_floats(plan), pad = (size_t)plan.out_pad + 16;
     float* weights = nullptr;
     auto lay_out = [&](char* base) {
         Carver c(base);
@@ -198,6 +199,7 @@ std::unique_ptr<Network> NetworkBuilder::finish() {
     network_->out_channels = values_.back().channels;
     network_->upscale = values_.back().factor;
     network_->reach = (int)std::ceil(reach_);
+    for (const auto& value : values_) network_->widest = std::max(network_->widest, (double)value.channels * value.factor);
     return std::move(network_);
 }
 
@@ -280,7 +282,7 @@ void NetworkBuilder::plan() {
         g.is_output = index + 1 == spans.size();
         g.source = place_of(source);
         int i = span.first, end = span.until;
-        if (stage(i).kind == LMBQ_STAGE_RANGE && i + 1 < end && stage(i + 1).has_range) i++;
+        if (i + 1 < end && stage(i).kind == LMBQ_STAGE_RANGE && stage(i + 1).has_range) i++;
         while (end > i && ends(stage(end - 1).kind)) {
             (stage(end - 1).kind == LMBQ_STAGE_SHUFFLE ? g.shuffle : g.add_upscaled) = end - 2;
             end--;

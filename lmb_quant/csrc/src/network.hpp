@@ -67,6 +67,7 @@ public:
     int channels = 0, out_channels = 0, upscale = 1, reach = 0;
     bool sees_all = false;
     size_t bytes = 0;
+    double widest = 0;  // most floats that a value has of one LR pixel of one row
     double work = 0;  // multiplications of one LR pixel, a binary one counted as 1/16
     std::vector<Stage> stages;
     std::vector<Group> groups;

@@ -31,6 +31,7 @@ void check_size(const lmbq::Network& net, int64_t n, int64_t h, int64_t w) {
     const double pixel = (double)net.floats_per_pixel() + (double)net.channels +
                          (double)net.out_channels * net.upscale * net.upscale;
     require((double)n * (double)h * (double)w * pixel < (double)(SIZE_MAX / 64), "the image is too large");
+    require((double)w * net.widest < (double)(SIZE_MAX / 1024), "the image is too wide");  // scratch rows, where size_t is small
 }
 
 void check_apart(const void* in, size_t in_bytes, const void* out, size_t out_bytes) {

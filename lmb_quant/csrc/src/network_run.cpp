@@ -296,11 +296,11 @@ bool run_network(const Network& net, const Pixels& in, const Pixels& out, int th
     char* memory = nullptr;
     auto lay_out = [&](char* base) {
         Carver c(base);
-        for (size_t b = 0; b < call.buffers.size(); b++) call.buffers[b] = c.take<float>(net.buffers[b] * pixels);
+        for (size_t b = 0; b < call.buffers.size(); b++) call.buffers[b] = c.take<float>(net.buffers[b], pixels);
         float* of_halo = c.take<float>(halo);
         double* of_sums = c.take<double>(sums);
         float* of_means = c.take<float>(means);
-        char* of_lanes = c.take<char>(each * (size_t)lanes);
+        char* of_lanes = c.take<char>(each, (size_t)lanes);
         memory = c.take<char>(progress);
         for (GroupRun& g : runs) {
             g.bands.halo = of_halo;

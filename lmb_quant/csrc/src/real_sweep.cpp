@@ -12,7 +12,7 @@ RealSweep::RealSweep(const Isa& isa, const RealPlan& plan, const float* source, 
       padded_(((size_t)w + 2 * (size_t)half_) * (size_t)plan.in_channels + 16) {}
 
 void RealSweep::lay_out(Carver& carver) {
-    ring_ = carver.take<float>(padded_ * (size_t)(p_.kernel + 1));
+    ring_ = carver.take<float>(padded_, (size_t)(p_.kernel + 1));
     rows_ = carver.take<const float*>((size_t)p_.kernel);
 }
 

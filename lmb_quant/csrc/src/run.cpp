@@ -73,18 +73,22 @@ bool overlap(const float* a, size_t na, const float* b, size_t nb) {
     return p < q + nb * sizeof(float) && q < p + na * sizeof(float);
 }
 
+}  // namespace
+
 size_t elements(int64_t n, int64_t h, int64_t w, int64_t c) {
-    const double total = (double)n * (double)h * (double)w * (double)c;
-    require(total < (double)(SIZE_MAX / 64), "the tensor is too large");
+    const double row = (double)w * (double)c, total = (double)n * (double)h * row;
+    require(total < (double)(SIZE_MAX / 64) && row < (double)(SIZE_MAX / 1024), "the tensor is too large");
     return (size_t)n * (size_t)h * (size_t)w * (size_t)c;
 }
 
-void run(const Layer& layer, const ConvPlan& p, const float* x, const float* skip, float* out, int64_t n, int64_t h,
-         int64_t w, int threads, KeptBits bits) {
+void run_layer(const Layer& layer, const float* x, const float* skip, float* out, int64_t n, int64_t h, int64_t w,
+               int threads, KeptBits bits) {
+    require(x && out, "x and out must be given");
+    const ConvPlan& p = layer.plan;
     require(n >= 1 && n <= 1 << 20, "the batch must be in 1..2^20");
     const Shape s = layer.shape(h, w);
     const size_t nx = elements(n, s.h, s.w, p.in_channels), ny = elements(n, s.oh, s.ow, p.out_channels);
-    const bool aliased = x && overlap(x, nx, out, ny);
+    const bool aliased = overlap(x, nx, out, ny);
     require(!aliased || (x == out && s.h == s.oh && s.w == s.ow && p.in_channels == p.out_channels &&
                          (p.sh == 1 || s.h == 1)),
             "out overlaps x: allowed only when they are the same buffer and shape");
@@ -112,7 +116,7 @@ void run(const Layer& layer, const ConvPlan& p, const float* x, const float* ski
         means = c.take<float>(global ? (size_t)n * (size_t)p.in_channels : 0);
         sums = c.take<double>(global ? (size_t)h * (size_t)p.in_channels : 0);
         job.halo = c.take<float>(halo ? bands.halo_floats() * (size_t)job.tasks : 0);
-        job.base = c.take<char>(job.each * (size_t)lanes);
+        job.base = c.take<char>(job.each, (size_t)lanes);
         return c.used();
     };
     Workspace space(lay_out(nullptr));
@@ -125,16 +129,20 @@ void run(const Layer& layer, const ConvPlan& p, const float* x, const float* ski
     parallel_for(lanes, threads, run_lane, &job);
 }
 
-}  // namespace
-
-void run_layer(const Layer& layer, const float* x, const float* skip, float* out, int64_t n, int64_t h, int64_t w,
-               int threads, KeptBits bits) {
-    require(x && out, "x and out must be given");
-    run(layer, layer.plan, x, skip, out, n, h, w, threads, bits);
+size_t sums_bytes(const Layer& layer, const Shape& shape) {
+    Carver size(nullptr);
+    LayerSweep({layer, layer.sums, shape}).lay_out(size);
+    return size.used();
 }
 
-void run_sums(const Layer& layer, const uint8_t* bits, float* out, int h, int w) {
-    run(layer, layer.sums, nullptr, nullptr, out, 1, h, w, 1, {bits, nullptr});
+void run_sums(const Layer& layer, const Shape& shape, const uint8_t* bits, float* out, char* memory) {
+    LayerImage image(layer, layer.sums, shape);
+    image.bits.given = bits;
+    LayerSweep sweep(image);
+    Carver carver(memory);
+    sweep.lay_out(carver);
+    Rows rows(out, image.out_row());
+    sweep.run(image, 0, rows);
 }
 
 void run_binarize(const Isa& isa, const Thresholding& th, const float* x, uint8_t* bits, int64_t n, int64_t h,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "workspace.hpp"
 
+#include <cstdint>
 #include <cstdlib>
 #include <mutex>
 #include <new>
@@ -58,6 +59,7 @@ void* aligned_new(size_t bytes) {
 void aligned_delete(void* p) noexcept { std::free(p); }
 
 Workspace::Workspace(size_t bytes) : data_(nullptr), size_(0) {
+    if (bytes > SIZE_MAX - 4095) throw std::bad_alloc();
     Pool& p = forever.pool;
     {
         std::lock_guard<Mutex> lock(p.mutex);

@@ -2,6 +2,7 @@
 // Scratch memory kept between calls: fresh pages cost more than a binary convolution.
 #pragma once
 #include <cstddef>
+#include <new>
 
 namespace lmbq {
 
@@ -27,10 +28,15 @@ private:
 class Carver {  // hands out 64-byte aligned pieces; with a null base it only adds up
 public:
     explicit Carver(char* base) : base_(base) {}
+    // Throws std::bad_alloc where the sizes cannot be addressed.
     template <class T>
-    T* take(size_t count) {
+    T* take(size_t count, size_t times = 1) {
         T* p = base_ ? reinterpret_cast<T*>(base_ + used_) : nullptr;
-        used_ += (count * sizeof(T) + 63) / 64 * 64;
+        size_t bytes = 0, until = 0;
+        if (__builtin_mul_overflow(count, times, &bytes) || __builtin_mul_overflow(bytes, sizeof(T), &bytes) ||
+            __builtin_add_overflow(bytes, (size_t)63, &bytes) || __builtin_add_overflow(used_, bytes / 64 * 64, &until))
+            throw std::bad_alloc();
+        used_ = until;
         return p;
     }
     size_t used() const { return used_; }

@@ -260,7 +260,7 @@ Network random_network() {
         return one_of({LMBQ_ACT_NONE, LMBQ_ACT_RELU, LMBQ_ACT_LEAKY, LMBQ_ACT_PRELU, LMBQ_ACT_RPRELU, LMBQ_ACT_HARDTANH});
     };
     Network net(one_of({1, 3, 3, 4}));
-    const int features = one_of({1, 3, 7, 8, 15, 16, 17, 24, 33, 64}), r = pick(2, 4);
+    const int features = one_of({1, 3, 7, 8, 15, 16, 17, 24, 33, 63, 64}), r = pick(2, 4);
     const bool at_hr = rng() % 4 == 0;
     if (at_hr) net.upscale(r, pick(0, 1));
     const int base = net.value();
@@ -273,7 +273,8 @@ Network random_network() {
             case 1: net.conv(features, one_of({1, 1, 3}), any_act(), net.now() == features && rng() % 2); break;
             case 2: net.act(any_act()); break;
             case 3:
-                if (features % 3 == 0) net.conv(features, one_of({1, 3}), any_act(), rng() % 2, 3);
+                for (const int groups : {3, 8})
+                    if (features % groups == 0) net.conv(features, one_of({1, 3}), any_act(), rng() % 2, groups);
                 break;
             default:
                 for (int layers = pick(1, 3); layers > 0; layers--) {

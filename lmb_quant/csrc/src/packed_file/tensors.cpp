@@ -39,6 +39,7 @@ std::vector<float> Tensors::floats(const std::string& name, const std::vector<in
 
 std::vector<float> Tensors::weight(const std::string& name, const std::vector<int64_t>& shape) {
     if (!int8_.count(name)) return floats(name, shape);
+    if (file_.tensors.count(name)) throw Error(LMBQ_BAD_FILE, "tensor " + quoted(name) + " has no place beside its int8 form");
     const StoredTensor& stored = take(name + ".qdata", "torch.int8", shape);
     const StoredTensor& scales = take(name + ".scale", "torch.float32", {shape[0]});
     std::vector<float> values(stored.bytes);
