@@ -117,11 +117,9 @@ def test_with_relaxed_simd_pixels_equal_those_of_this_machines_kernels(results):
 @needs_node
 @needs_engine
 def test_pixels_are_those_of_this_machines_kernels_but_for_rounding(results):
-    for difference in differences(
-        PICTURES, results(PLAIN)
-    ):  # a rounding may turn a bit, and a bit moves a pixel a little
-        assert difference.max() <= 4
-        assert (difference > 0).mean() < 0.002
+    every = np.concatenate([difference.ravel() for difference in differences(PICTURES, results(PLAIN))])
+    assert every.max() <= 4  # a rounding may turn a bit, and a bit moves the pixels around it a little
+    assert (every > 0).mean() < 0.002
 
 
 def transparent(height, width, colour):
