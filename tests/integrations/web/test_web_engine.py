@@ -26,6 +26,7 @@ SIZES = {name: [(9, 14)] for name in network_names()} | {
     "lmb_large_x4": [(17, 20)],
     "lmb_srresnet_x2": [(21, 13)],
     "lmb_srresnet_x3": [(13, 22)],
+    "lmb_vdsr_x3": [(13, 22)],  # at 9 x 14 a rounding turns a bit, which moves more than what is allowed below
 }
 
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="node, which runs the module, is not installed")
@@ -117,9 +118,11 @@ def test_with_relaxed_simd_pixels_equal_those_of_this_machines_kernels(results):
 @needs_node
 @needs_engine
 def test_pixels_are_those_of_this_machines_kernels_but_for_rounding(results):
-    every = np.concatenate([difference.ravel() for difference in differences(PICTURES, results(PLAIN))])
-    assert every.max() <= 4  # a rounding may turn a bit, and a bit moves the pixels around it a little
-    assert (every > 0).mean() < 0.002
+    for difference in differences(
+        PICTURES, results(PLAIN)
+    ):  # a rounding may turn a bit, and a bit moves a pixel a little
+        assert difference.max() <= 4
+        assert (difference > 0).mean() < 0.002
 
 
 def transparent(height, width, colour):
