@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from lmb_quant.errors import LMBError
+from lmb_quant.errors import LMBError, reason
 from lmb_quant.modules import PackedConfig
 from lmb_quant.packed_file import decoded, from_text, join_names, packed_parts, read_configs
 
@@ -43,7 +43,7 @@ def load_network(path: str | Path) -> nn.Module:
     except LMBError as error:
         raise type(error)(f"{path}: {error}") from None
     except Exception as error:  # a foreign file can make spandrel's readers raise anything
-        raise LMBError(f"{path}: spandrel cannot load it: {_first_line(error)}") from None
+        raise LMBError(f"{path}: spandrel cannot load it: {reason(error)}") from None
 
 
 def float_network_of(state: Mapping[str, Tensor]) -> nn.Module:
@@ -58,21 +58,17 @@ def float_network_of(state: Mapping[str, Tensor]) -> nn.Module:
     try:
         whole = decoded(tensors_of(state), header.encoded)
     except (KeyError, RuntimeError) as error:
-        raise LMBError(f"encoded: the parts of a tensor do not fit: {_first_line(error)}") from None
+        raise LMBError(f"encoded: the parts of a tensor do not fit: {reason(error)}") from None
     others = {name: tensor for name, tensor in whole.items() if name not in inside}
-    reason = _UNKNOWN
+    why = _UNKNOWN
     for with_bias in (True, False):  # a norm that was folded leaves a bias where the convolution had none
         try:
             return cast(nn.Module, MAIN_REGISTRY.load(others | _convolutions(configs, with_bias)).model)
         except UnsupportedModelError:
             continue
         except Exception as error:  # whatever a constructor raises at tensors of another architecture
-            reason = f"{_UNKNOWN}: {_first_line(error)}"
-    raise LMBError(f"{reason}.")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+            why = f"{_UNKNOWN}: {reason(error)}"
+    raise LMBError(f"{why}.")
 
 
 def _convolutions(configs: dict[str, PackedConfig], with_bias: bool) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from lmb_quant.errors import LMBError
+from lmb_quant.errors import LMBError, reason
 
 from ._host import create_model, is_model, list_models, load_checkpoint, resolve_model_data_config
 
@@ -39,6 +39,5 @@ def make_network(name: str, weights: Path | None = None, **options: Any) -> tupl
         try:
             load_checkpoint(network, str(weights))
         except Exception as error:  # a foreign file can make the unpickler raise anything
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise LMBError(f"{weights}: its weights do not fit timm's {name}: {reason}") from None
+            raise LMBError(f"{weights}: its weights do not fit timm's {name}: {reason(error)}") from None
     return network, resolve_model_data_config(network)
