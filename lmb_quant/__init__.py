@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .counting import summary as summary
     from .export import export_onnx as export_onnx
     from .modules import set_precision as set_precision
+    from .modules import set_real_arithmetic as set_real_arithmetic
     from .packing import convert as convert
     from .recipe import Recipe as Recipe
     from .rewrite import binarize as binarize
@@ -38,6 +39,7 @@ _PLACES = {
     "recipe_of": "rewrite",
     "save": "serialize",
     "set_precision": "modules",
+    "set_real_arithmetic": "modules",
     "summary": "counting",
     "unpack": "unpacking",
     "upscale": "upscaling",

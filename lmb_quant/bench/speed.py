@@ -19,7 +19,7 @@ from torch import Tensor
 from lmb_quant.counting import summary
 from lmb_quant.errors import LMBError
 from lmb_quant.machine import Machine
-from lmb_quant.modules import packed_convs
+from lmb_quant.modules import packed_convs, set_real_arithmetic
 from lmb_quant.serialize import save
 from lmb_quant.stages import forward, why_not
 from lmb_quant.table import render
@@ -32,8 +32,10 @@ from .report import to_json
 
 PACKED, FLOAT, INT8, BF16, COMPILED = "packed", "float", "int8, PT2E", "bf16", ", compiled"
 BY_LAYER = "packed, layer by layer"
+PACKED_INT8 = "packed, real parts int8"
 _LEAST_SQNR = {
     PACKED: 30,
+    PACKED_INT8: 25,
     BY_LAYER: 30,
     FLOAT: 80,
 }  # rounding may turn a bit at its threshold, and bits of later layers with it
@@ -149,9 +151,9 @@ def measure_speed(
 ) -> SpeedReport:
     """Times a network in all its forms, in turn, once their outputs have been compared.
 
-    Packed, in one call of the engine and layer by layer; float, which is the same network with ReLU in place of binary
-    units; packed and float under torch.compile too; torchao's int8, static and compiled; bf16 where the CPU has
-    instructions for it. All channels-last.
+    Packed, in one call of the engine, the same with its real pointwise convolutions in 8 bits, and layer by layer;
+    float, which is the same network with ReLU in place of binary units; packed and float under torch.compile too;
+    torchao's int8, static and compiled; bf16 where the CPU has instructions for it. All channels-last.
 
     Args:
         network: A packed network, by the name under which it comes with the package or by its file. Its float form has
@@ -230,6 +232,9 @@ def _forms(
     """Yields each form: its name, what runs it, its input, and what its output must be."""
     of_binary, of_float = networks.binary(image), networks.floating(image)
     yield PACKED, (functools.partial(forward, networks.packed), image, of_binary)
+    int8_parts = copy.deepcopy(networks.packed)
+    if not why_not(networks.packed) and set_real_arithmetic(int8_parts, "int8"):
+        yield PACKED_INT8, (functools.partial(forward, int8_parts), image, of_binary)
     yield BY_LAYER, (networks.packed, image, of_binary)
     if why_not(networks.packed):
         notes.append(f"packed runs layer by layer, too: {why_not(networks.packed)}")

@@ -34,7 +34,7 @@ class StageDescription(ctypes.Structure):
         ),
         *((name, ctypes.c_int32) for name in ("other", "upscale", "mode")),
         *((name, ctypes.c_float) for name in ("offset", "gain", "alpha")),
-        ("layer_skip", ctypes.c_int32),
+        *((name, ctypes.c_int32) for name in ("layer_skip", "int8")),
         ("weight_count", ctypes.c_uint64),
         *((name, ctypes.c_void_p) for name in ("weight", "bias", "slope", "gamma", "zeta", "layer")),
     )

@@ -4,6 +4,7 @@
 from .entry import forward as forward
 from .entry import network_for as network_for
 from .entry import network_of as network_of
+from .entry import require_int8 as require_int8
 from .entry import why_not as why_not
 from .names import described as described
 from .stage import Act as Act

@@ -17,6 +17,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from lmb_quant.errors import LMBError
 from lmb_quant.modules import PackedBinaryConv2d
+from lmb_quant.modules.arithmetic import INT8, set_real_arithmetic, takes_int8
 from lmb_quant.modules.engine_path import something_watches
 from lmb_quant.ops._dispatch import PLAIN
 from lmb_quant.ops._library import find
@@ -63,6 +64,25 @@ def network_of(model: nn.Module) -> EngineNetwork | None:
 def why_not(model: nn.Module) -> str:
     """Why a network runs module by module now, in words; empty where one call of the engine runs it."""
     return _form(model)[1]
+
+
+def require_int8(model: nn.Module) -> None:
+    """Sets int8 as a network's real arithmetic, and sees to it that the engine uses it.
+
+    Args:
+        model: Any network.
+
+    Raises:
+        LMBError: If the engine does not run the network in one call, or no convolution of it can multiply in 8 bits.
+    """
+    with torch.no_grad():
+        reason = why_not(model)
+    if reason:
+        raise LMBError(f"arithmetic: 'int8' is not allowed for a network that runs module by module: {reason}.")
+    if not set_real_arithmetic(model, "int8"):
+        raise LMBError(
+            "arithmetic: 'int8' is not allowed: the network has no real pointwise convolution. Allowed: float32."
+        )
 
 
 def _fits(x: Tensor) -> bool:
@@ -127,7 +147,9 @@ class _Entry:
                 for name, value in values.items()
                 if name == "config" or (name != "training" and isinstance(value, (bool, int, float, str, tuple)))
             )
-            self.numbers.append((values, ("forward", *names), (None, *(values[name] for name in names))))
+            self.numbers.append(
+                (values, ("forward", INT8, *names), (None, values.get(INT8), *(values[name] for name in names)))
+            )
         self.versions = [tensor._version for tensor in self.versioned]
         self.network: EngineNetwork | None = None
         self.reason = ""
@@ -196,6 +218,7 @@ def _arguments(stages: Stages) -> Iterator[StageArguments]:
                     "groups": 1 if depthwise else layer.groups,
                     "kernel": layer.kernel_size[0],
                     "skip": stage.skip,
+                    "int8": takes_int8(layer) and getattr(layer, INT8, False),
                     **_code(stage.act),
                 },
                 {"weight": layer.weight, "bias": layer.bias, **_values(stage.act)},

@@ -125,7 +125,8 @@ def test_speed_of_a_network_that_comes_with_the_package(tmp_path):
     assert found["arguments"]["tail"] == "pointwise"
     assert "lmb_small_x4: hybrid (num_in_ch 3" in shown
     bf16 = {"bf16"} if has_bf16() else set()
-    assert {form["name"] for form in found["forms"]} == {"packed", "packed, layer by layer", "float"} | bf16
+    packed = {"packed", "packed, real parts int8", "packed, layer by layer"}
+    assert {form["name"] for form in found["forms"]} == packed | {"float"} | bf16
     assert all(form["sqnr"] is None or form["sqnr"] > 30 for form in found["forms"])
     with network_file("lmb_small_x4") as path:
         assert found["file"]["packed"] == path.stat().st_size

@@ -34,10 +34,11 @@ def opened(data):
     return status == 0
 
 
-def upscaled(data, image):
+def upscaled(data, image, open_network="lmbq_network_open"):
     """The result of a file's network, by its bytes; ``image`` is uint8 ``(H, W, 3)``, the result twice as large."""
     network = ctypes.c_void_p()
-    assert LIBRARY.c.lmbq_network_open(data, ctypes.c_size_t(len(data)), 0, ctypes.byref(network)) == 0
+    opens = getattr(LIBRARY.c, open_network)
+    assert opens(data, ctypes.c_size_t(len(data)), 0, ctypes.byref(network)) == 0
     height, width, _ = image.shape
     out = np.zeros((2 * height, 2 * width, 3), np.uint8)
     status = LIBRARY.c.lmbq_network_run_bytes(
@@ -168,6 +169,22 @@ def test_int8_weights_are_the_same_numbers(parts, tmp_path):
     lmb.save(lmb.load(path), tmp_path / "float.safetensors")
     image = np.random.default_rng(0).integers(0, 256, (6, 5, 3), np.uint8)
     assert (upscaled(path.read_bytes(), image) == upscaled((tmp_path / "float.safetensors").read_bytes(), image)).all()
+
+
+def test_a_file_opened_in_8_bits_is_the_network_of_that_arithmetic(parts, tmp_path):
+    header, tensors = parts
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(signed(header, tensors))
+    net = lmb.load(path)
+    last = [m for m in net.modules() if type(m) is torch.nn.Conv2d][-1]
+    torch.nn.init.normal_(last.weight)  # it is zero at first
+    lmb.save(net, path)
+    image = np.random.default_rng(0).integers(0, 256, (6, 5, 3), np.uint8)
+    in_float = upscaled(path.read_bytes(), image)
+    assert lmb.set_real_arithmetic(net, "int8") == 2
+    in_int8 = upscaled(path.read_bytes(), image, "lmbq_network_open_int8")
+    assert (in_int8 == lmb.upscale(net, image)).all()
+    assert (in_int8 != in_float).any()
 
 
 @pytest.mark.parametrize(

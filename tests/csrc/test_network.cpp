@@ -90,11 +90,43 @@ void special_networks() {
     groups.conv(64, 3, LMBQ_ACT_RPRELU, false, 16);
     Network upscale(3);
     upscale.upscale(2, LMBQ_BICUBIC);
-    for (const Network* net : {&groups, &upscale})
+    Network wide(300);  // 8-bit sums of more inputs than a vector has bytes, no multiple of four
+    wide.int8_conv(130, LMBQ_ACT_RPRELU, false);
+    for (const Network* net : {&groups, &upscale, &wide})
         for (int isa : isas()) {
             const Image image = random_image(9, 11, net->channels()), wanted = net->run(image, isa);
             const NetworkPointer network = net->create(isa);
             if (network) check_runs(network.get(), image, wanted, 2, std::string(lmbq_isa_name(isa)) + " " + net->text());
+        }
+}
+
+// Nothing, little, much and what is not finite, in 8 bits; a weight that is not finite.
+void odd_int8() {
+    for (int isa : isas())
+        for (int inputs : {3, 16, 70}) {
+            Network net(inputs);
+            net.int8_conv(20, LMBQ_ACT_NONE, false);
+            for (float odd : {0.0f, 1e-38f, 1e-31f, 3e38f, INFINITY, -INFINITY, (float)NAN}) {
+                Image image(1, 7, inputs);
+                for (int c = 0; c < inputs; c++) image.at(0, 1, c) = odd;
+                image.at(0, 4, inputs - 1) = odd;
+                image.at(0, 5, 0) = 1, image.at(0, 5, inputs - 1) = odd;
+                const NetworkPointer network = net.create(isa);
+                std::vector<float> got(7 * 20);
+                const lmbq_status status = lmbq_network_run(network.get(), image.v.data(), LMBQ_INTERLEAVED, got.data(),
+                                                            LMBQ_INTERLEAVED, 1, 1, 7, 1, nullptr);
+                expect(status == LMBQ_OK && equal(got, net.run(image, isa).v),
+                       std::string(lmbq_isa_name(isa)) + " 8 bits of " + std::to_string(odd));
+            }
+            std::vector<float> weights(net.stages[0].weight, net.stages[0].weight + inputs * 20);
+            weights[(size_t)inputs + 1] = INFINITY;  // of output 1
+            net.stages[0].weight = weights.data();
+            const NetworkPointer network = net.create(isa);
+            const Image image = random_image(1, 3, inputs);
+            std::vector<float> got(3 * 20);
+            expect(lmbq_network_run(network.get(), image.v.data(), LMBQ_INTERLEAVED, got.data(), LMBQ_INTERLEAVED, 1, 1, 3, 1,
+                                    nullptr) == LMBQ_OK && std::isnan(got[1]) && std::isfinite(got[0]) && std::isfinite(got[2]),
+                   "a weight that is not finite");
         }
 }
 
@@ -170,6 +202,8 @@ void descriptions() {
     bad("no groups", [](Stages& s) { s[1].groups = 0; }, "groups");
     bad("act", [](Stages& s) { s[1].act = LMBQ_ACT_COUNT; }, "act is unknown");
     bad("slopes", [](Stages& s) { s[1].slope_count = 3; }, "leaky needs one slope");
+    bad("8 bits of 3 x 3", [](Stages& s) { s[1].int8 = 1; }, "int8 is for a CONV of kernel 1");
+    bad("8 bits of a depthwise one", [](Stages& s) { s[5].int8 = 1; }, "int8 is for a CONV of kernel 1");
     bad("skip", [](Stages& s) { s[1].skip = 1; }, "skip needs as many");
     bad("no layer", [](Stages& s) { s[2].layer = nullptr; }, "stage 3: layer");
     bad("a layer of other inputs", [](Stages& s) { s.erase(s.begin() + 1); }, "inputs");
@@ -353,6 +387,7 @@ int main(int argc, char** argv) {
     batches();
     reach();
     special_networks();
+    odd_int8();
     random_networks(argc > 1 ? std::atoi(argv[1]) : 60);
     several_callers();
     return report("network");

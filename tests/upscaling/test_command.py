@@ -236,6 +236,23 @@ def test_small_files_hold_the_same_pixels(command, model_file, photograph, tmp_p
     assert (tmp_path / "small.png").stat().st_size < (tmp_path / "fast.png").stat().st_size
 
 
+def test_int8_arithmetic(command, model_file, photograph, tmp_path):
+    photograph.save(tmp_path / "x.png")
+    hybrid = lmb.convert(make_network("hybrid"))
+    lmb.save(hybrid, tmp_path / "hybrid.safetensors")
+    output = tmp_path / "y.png"
+    arguments = ("upscale", tmp_path / "x.png", "-o", output, "--arithmetic", "int8", "--model")
+    assert command(*arguments, tmp_path / "hybrid.safetensors")[0] == 0
+    lmb.set_real_arithmetic(hybrid, "int8")
+    with Image.open(output) as upscaled:
+        np.testing.assert_array_equal(np.asarray(upscaled), np.asarray(lmb.upscale(hybrid, photograph)))
+    output.unlink()
+    code, said = command(*arguments, model_file)
+    assert code == 2
+    assert "arithmetic: 'int8' is not allowed: the network has no real pointwise convolution. Allowed: float32." in said
+    assert not output.exists()
+
+
 def test_the_limit_of_pixels(command, model_file, photograph, tmp_path):
     photograph.save(tmp_path / "x.png")
     arguments = ("upscale", tmp_path / "x.png", "-o", tmp_path / "y.png", "--model", model_file)

@@ -41,6 +41,7 @@ typedef struct lmbq_stage_desc {
     float offset, gain;   /* RANGE */
     float alpha;          /* ADD, ADD_UPSCALED */
     int32_t layer_skip;   /* BINARY: whether the layer adds its input */
+    int32_t int8;         /* CONV of kernel 1, groups 1, at most 1024 inputs: 8-bit products, docs/stages.md */
     uint64_t weight_count; /* must equal out_channels * (inputs / groups, or 1 if depthwise) * kernel^2 */
     const float *weight;   /* CONV (O, I / groups, k, k), DEPTHWISE (C, 1, k, k) */
     const float *bias;     /* (O) or NULL */
@@ -54,6 +55,9 @@ typedef struct lmbq_network lmbq_network;
  * is checked, and LMBQ_BAD_FILE tells that it is damaged, foreign, of a newer format, or has no stages. The bytes are not
  * needed afterwards. isa: lmbq_isa. */
 LMBQ_API lmbq_status lmbq_network_open(const void *bytes, size_t size, int isa, lmbq_network **out);
+/* The same; its real pointwise convolutions multiply in 8 bits, as `int8` of lmbq_stage_desc says. Faster, most on CPUs
+ * with VNNI; the values are the same on every CPU. */
+LMBQ_API lmbq_status lmbq_network_open_int8(const void *bytes, size_t size, int isa, lmbq_network **out);
 /* From stages. channels: of the image. */
 LMBQ_API lmbq_status lmbq_network_create(const lmbq_stage_desc *stages, int count, int channels, int isa,
                                          lmbq_network **out);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // AVX2: pack with 8-wide floats, convolve by byte shuffles (lut_conv.inl).
 #include <immintrin.h>
+#include <math.h>
 #include <string.h>
 
 #include "kernels.hpp"
@@ -101,11 +102,34 @@ LMBQ_INLINE void expand16(const uint8_t* a, const uint8_t* b, uint16_t* o) {
 #include "real.inl"
 #include "upscale_row.inl"
 
+// Pairs of 16 bits: products of bytes would be cut to 16 bits.
+struct Pairs {
+    using Value = int16_t;
+    using Weight = int16_t;
+    static constexpr int per = 2, zero = 0;
+    struct Weights {
+        __m256i v;
+        static Weights load(const void* p) { return {_mm256_loadu_si256((const __m256i*)p)}; }
+    };
+    using Sums = Weights;
+    static void keep(F8 v, int16_t* to) {
+        const __m256i n = _mm256_sub_epi32(_mm256_castps_si256(v.v), _mm256_castps_si256(_mm256_set1_ps(kWhole)));
+        _mm_storeu_si128((__m128i*)to, _mm_packs_epi32(_mm256_castsi256_si128(n), _mm256_extracti128_si256(n, 1)));
+    }
+    static __m256i spread(int32_t four) { return _mm256_set1_epi32(four); }
+};
+LMBQ_INLINE void add_products(Pairs::Sums& s, __m256i a, Pairs::Weights w) {
+    s.v = _mm256_add_epi32(s.v, _mm256_madd_epi16(a, w.v));
+}
+LMBQ_INLINE F8 floats(Pairs::Sums s) { return {_mm256_cvtepi32_ps(s.v)}; }
+
+#include "int8.inl"
+
 const ConvKernel kLut = {"avx2-lut",           lut_supports,        lut_unit,       lut_segments, lut_weight_bytes<B32>,
                          lut_pack_weights<B32>, lut_act_row_bytes, lut_expand_row, dispatch_row<LutRow<B32, F8>>};
 
 const GradientKernels kGradients = gradient_kernels<F8>();
-const RealKernels kReal = real_kernels<F8, 6, 2>();
+const RealKernels kReal = real_and_int8_kernels<F8, Pairs, 6, 2>();
 
 }  // namespace
 

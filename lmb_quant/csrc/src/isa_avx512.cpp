@@ -16,6 +16,7 @@ static simde__m512 emulated_cvtepi32_ps(simde__m512i v) {  // missing from SIMDe
 #else
 #include <immintrin.h>
 #endif
+#include <math.h>
 #include <string.h>
 
 #include "kernels.hpp"
@@ -73,6 +74,46 @@ LMBQ_INLINE F16 exp2_of_low_bits(F16 t) {
 #include "gradients.inl"
 #include "real.inl"
 #include "upscale_row.inl"
+
+// Bytes of values, 128 added, by bytes of weights.
+struct Bytes {
+    using Value = uint8_t;
+    using Weight = int8_t;
+    static constexpr int per = 4, zero = 128;
+    struct Weights {
+        __m512i v;
+        static Weights load(const void* p) { return {_mm512_loadu_si512(p)}; }
+    };
+    using Sums = Weights;
+    static void keep(F16 v, uint8_t* to) {
+#if defined(LMBQ_EMULATE_AVX512)  // missing from SIMDe 0.7
+        uint32_t bits[16];
+        memcpy(bits, &v, sizeof bits);
+        for (int i = 0; i < 16; i++) to[i] = (uint8_t)(bits[i] + zero);
+#else
+        const __m512i bytes = _mm512_add_epi32(_mm512_castps_si512(v.v), _mm512_set1_epi32(zero));
+        _mm_storeu_si128((__m128i*)to, _mm512_cvtepi32_epi8(bytes));
+#endif
+    }
+    static __m512i spread(int32_t four) { return _mm512_set1_epi32(four); }
+};
+LMBQ_INLINE void add_products(Bytes::Sums& s, __m512i a, Bytes::Weights w) {
+#if defined(LMBQ_EMULATE_AVX512)
+    int32_t sums[16];
+    uint8_t values[64];
+    int8_t weights[64];
+    memcpy(sums, &s, sizeof sums);
+    memcpy(values, &a, sizeof values);
+    memcpy(weights, &w, sizeof weights);
+    for (int i = 0; i < 64; i++) sums[i / 4] += values[i] * weights[i];
+    s = Bytes::Sums::load(sums);
+#else
+    asm("vpdpbusd %2,%1,%0" : "+v"(s.v) : "v"(a), "v"(w.v));  // as below: the compiler's own allocation spills
+#endif
+}
+LMBQ_INLINE F16 floats(Bytes::Sums s) { return {_mm512_cvtepi32_ps(s.v)}; }
+
+#include "int8.inl"
 
 // acc += popcount(word ^ w), the compiler's own allocation of this triple spills (4.1 against 2.0 ms measured)
 LMBQ_INLINE void accumulate(__m512i& acc, __m512i word, __m512i w) {
@@ -209,7 +250,7 @@ struct Row {
 const ConvKernel kPopcount = {"avx512-vpopcntdq", supports,      unit,       build_segments, weight_bytes,
                               pack_weights,       act_row_bytes, expand_row, dispatch_row<Row>};
 const GradientKernels kGradients = gradient_kernels<F16>();
-const RealKernels kReal = real_kernels<F16, 6, 4>();
+const RealKernels kReal = real_and_int8_kernels<F16, Bytes, 6, 4>();
 
 }  // namespace
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // AArch64 NEON: the byte-shuffle convolution of lut_conv.inl with 16-byte vectors.
 #include <arm_neon.h>
+#include <math.h>
 #include <string.h>
 
 #include "kernels.hpp"
@@ -119,10 +120,33 @@ LMBQ_INLINE void expand16(const uint8_t* a, const uint8_t* b, uint16_t* o) {
 #include "real.inl"
 #include "upscale_row.inl"
 
+struct Pairs {
+    using Value = int16_t;
+    using Weight = int16_t;
+    static constexpr int per = 2, zero = 0;
+    struct Weights {
+        int16x8_t v;
+        static Weights load(const void* p) { return {vreinterpretq_s16_u8(vld1q_u8((const uint8_t*)p))}; }
+    };
+    struct Sums {
+        int32x4_t v;
+        static Sums load(const int32_t* p) { return {vld1q_s32(p)}; }
+    };
+    static void keep(F4 v, int16_t* to) { vst1_s16(to, vmovn_s32(vreinterpretq_s32_f32(v.v))); }
+    static int16x8_t spread(int32_t four) { return vreinterpretq_s16_s32(vdupq_n_s32(four)); }
+};
+LMBQ_INLINE void add_products(Pairs::Sums& s, int16x8_t a, Pairs::Weights w) {
+    const int32x4_t low = vmull_s16(vget_low_s16(a), vget_low_s16(w.v)), high = vmull_high_s16(a, w.v);
+    s.v = vaddq_s32(s.v, vpaddq_s32(low, high));
+}
+LMBQ_INLINE F4 floats(Pairs::Sums s) { return {vcvtq_f32_s32(s.v)}; }
+
+#include "int8.inl"
+
 const ConvKernel kLut = {"neon-lut",           lut_supports,        lut_unit,       lut_segments, lut_weight_bytes<B16>,
                          lut_pack_weights<B16>, lut_act_row_bytes, lut_expand_row, dispatch_row<LutRow<B16, F4>>};
 const GradientKernels kGradients = gradient_kernels<F4>();
-const RealKernels kReal = real_kernels<F4, 6, 4>();
+const RealKernels kReal = real_and_int8_kernels<F4, Pairs, 6, 4>();
 
 }  // namespace
 

@@ -87,10 +87,46 @@ inline void transpose(Quad (&q)[4]) {
 #include "real.inl"
 #include "upscale_row.inl"
 
+struct Pairs {
+    using Value = int16_t;
+    using Weight = int16_t;
+    static constexpr int per = 2, zero = 0;
+    struct Weights {
+        int16_t v[16];
+        static Weights load(const void* p) {
+            Weights w;
+            memcpy(w.v, p, sizeof w.v);
+            return w;
+        }
+    };
+    struct Sums {
+        int32_t v[8];
+        static Sums load(const int32_t* p) {
+            Sums s;
+            memcpy(s.v, p, sizeof s.v);
+            return s;
+        }
+    };
+    static void keep(const F8& v, int16_t* to) {
+        uint32_t bits[8];
+        memcpy(bits, v.v, sizeof bits);
+        for (int i = 0; i < 8; i++) to[i] = (int16_t)bits[i];
+    }
+    static int32_t spread(int32_t four) { return four; }
+};
+inline void add_products(Pairs::Sums& s, int32_t four, const Pairs::Weights& w) {
+    int16_t a[2];
+    memcpy(a, &four, sizeof a);
+    for (int i = 0; i < 8; i++) s.v[i] += a[0] * w.v[2 * i] + a[1] * w.v[2 * i + 1];
+}
+inline F8 floats(const Pairs::Sums& s) { LMBQ_EACH((float)s.v[i]); }
+
+#include "int8.inl"
+
 }  // namespace
 
 static const GradientKernels kGradients = gradient_kernels<F8>();
-static const RealKernels kReal = real_kernels<F8, 4, 1>();
+static const RealKernels kReal = real_and_int8_kernels<F8, Pairs, 4, 1>();
 const Isa isa_portable = {"portable", binarize_row<F8>, factor_row<F8>, &portable_conv, &kGradients, &kReal};
 
 }  // namespace lmbq

@@ -196,7 +196,11 @@ struct RealPlan {
     bool skip;  // whether the input is added after it
     OutputChannels channels;
     const float* weights;
+    const uint8_t* int8_weights;  // of a pointwise one of 8-bit numbers, whose unit is channels.scale; or null
+    const int32_t* corrections;   // [out_pad]: what its sums begin with
 };
+
+constexpr int kInt8Inputs = 1024;  // at most
 
 struct RealRow {
     const float* const* rows;  // `kernel` rows of the input, each from its padded column 0
@@ -230,6 +234,8 @@ struct UpscaleRow {
 struct RealKernels {
     size_t (*weight_floats)(const RealPlan&);
     void (*pack_weights)(const RealPlan&, const float* oihw, float* out);
+    size_t (*int8_weight_bytes)(const RealPlan&);  // null where nothing multiplies in 8 bits, as all of int8
+    void (*int8_pack_weights)(const RealPlan&, const int8_t* oi, void* out, int32_t* corrections);
     void (*row)(const RealPlan&, const RealRow&);
     void (*act_row)(const ActRow&);
     void (*add_row)(const float* a, const float* x, float alpha, float* out, size_t n);  // a + alpha x; out may be either

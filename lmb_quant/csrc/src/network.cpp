@@ -26,11 +26,31 @@ bool sweeps(const Stage& s) {
 // Whether a row may be written over the one it is made of.
 bool elementwise(const Stage& s) { return s.kind == LMBQ_STAGE_RANGE || s.kind == LMBQ_STAGE_ACT || s.kind == LMBQ_STAGE_ADD; }
 
+// The weights of each output as 127ths of the largest of them, ties to even: (O, I), and the unit of each. Those of a file
+// with int8 weights are met again.
+void to_int8(const float* weights, int outputs, int inputs, int8_t* out, float* units) {
+    for (int o = 0; o < outputs; o++, weights += inputs, out += inputs) {
+        float largest = 0, none = 0;
+        for (int i = 0; i < inputs; i++) {
+            largest = std::max(largest, std::fabs(weights[i]));
+            none += 0 * weights[i];  // stays 0, or is not a number
+        }
+        const bool some = largest > 1e-30f && none == 0;  // so that the factor is finite
+        const float factor = some ? 127 / largest : 0;
+        units[o] = (some ? largest / 127 : 0) + none;
+        for (int i = 0; i < inputs; i++) out[i] = (int8_t)(some ? std::nearbyint(weights[i] * factor) : 0);
+    }
+}
+
 void require_finite(float v, const char* what) {
     if (!std::isfinite(v)) throw Error(LMBQ_INVALID, std::string(what) + " must be finite");
 }
 
 }  // namespace
+
+bool takes_int8(const lmbq_stage_desc& d, int in_channels) {
+    return d.kind == LMBQ_STAGE_CONV && d.kernel == 1 && d.groups == 1 && in_channels <= kInt8Inputs;
+}
 
 size_t Network::floats_per_pixel() const {
     size_t sum = 0;
@@ -61,12 +81,24 @@ RealStage::RealStage(const Isa& isa, const lmbq_stage_desc& d, int in_channels) 
     }
     check_act(d.act, d.slope, d.slope_count, d.gamma, d.zeta, plan.out_channels);
 
+    const bool int8 = d.int8 != 0;
+    require(!int8 || isa.real->int8_pack_weights, "this instruction set does not multiply in 8 bits");
+    require(!int8 || takes_int8(d, in_channels), "int8 is for a CONV of kernel 1, groups 1 and at most 1024 inputs");
+
+    std::vector<int8_t> rounded(int8 ? count : 0);
+    std::vector<float> units(int8 ? O : 0);
+    if (int8) to_int8(d.weight, plan.out_channels, in_channels, rounded.data(), units.data());
+
     // A group's first vector begins at any output: the last one may read a vector beyond the others.
-    const size_t floats = alone ? 0 : isa.real->weight_floats(plan), pad = (size_t)plan.out_pad + 16;
+    const size_t floats = alone || int8 ? 0 : isa.real->weight_floats(plan), pad = (size_t)plan.out_pad + 16;
     float* weights = nullptr;
+    uint8_t* int8_weights = nullptr;
+    int32_t* corrections = nullptr;
     auto lay_out = [&](char* base) {
         Carver c(base);
         weights = c.take<float>(floats);
+        int8_weights = c.take<uint8_t>(int8 ? isa.real->int8_weight_bytes(plan) : 0);
+        corrections = c.take<int32_t>(int8 ? pad : 0);
         OutputChannels& to = plan.channels;
         for (float** values : {&to.scale, &to.bias, &to.slope, &to.gamma, &to.zeta}) *values = c.take<float>(pad);
         return c.used();
@@ -75,10 +107,17 @@ RealStage::RealStage(const Isa& isa, const lmbq_stage_desc& d, int in_channels) 
     memory_ = aligned_new(bytes);  // last: nothing after it may throw, or it would stay
     std::memset(memory_, 0, bytes);
     lay_out(static_cast<char*>(memory_));
-    if (!alone) isa.real->pack_weights(plan, d.weight, weights);
+    if (int8) {
+        std::copy(units.begin(), units.end(), plan.channels.scale);
+        isa.real->int8_pack_weights(plan, rounded.data(), int8_weights, corrections);
+    } else if (!alone) {
+        isa.real->pack_weights(plan, d.weight, weights);
+    }
     if (!alone && d.bias) std::copy(d.bias, d.bias + O, plan.channels.bias);
     fill_act(plan.channels, d.act, d.slope, d.slope_count, d.gamma, d.zeta, plan.out_channels);
     plan.weights = weights;
+    plan.int8_weights = int8 ? int8_weights : nullptr;
+    plan.corrections = corrections;
 }
 
 RealStage::~RealStage() { aligned_delete(memory_); }

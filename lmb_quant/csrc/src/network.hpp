@@ -9,6 +9,9 @@
 
 namespace lmbq {
 
+// Whether a stage of so many inputs can multiply in 8 bits.
+bool takes_int8(const lmbq_stage_desc& d, int in_channels);
+
 // Run-time weights and parameters of a real convolution or an activation function.
 class RealStage {
 public:

@@ -57,6 +57,15 @@ size_t extent(const Pixels& image) {
     return image.stride * (size_t)(image.h - 1) + (size_t)image.w * (size_t)image.channels;
 }
 
+lmbq_status open(const void* bytes, size_t size, int isa, bool int8, lmbq_network** out) {
+    return lmbq::guarded([&] {
+        require(out, "out must be given");
+        *out = nullptr;
+        require(bytes, "bytes must be given");
+        *out = new lmbq_network{lmbq::open_packed(static_cast<const uint8_t*>(bytes), size, isa, int8)};
+    });
+}
+
 }  // namespace
 
 extern "C" {
@@ -73,12 +82,11 @@ lmbq_status lmbq_network_create(const lmbq_stage_desc* stages, int count, int ch
 }
 
 lmbq_status lmbq_network_open(const void* bytes, size_t size, int isa, lmbq_network** out) {
-    return lmbq::guarded([&] {
-        require(out, "out must be given");
-        *out = nullptr;
-        require(bytes, "bytes must be given");
-        *out = new lmbq_network{lmbq::open_packed(static_cast<const uint8_t*>(bytes), size, isa)};
-    });
+    return open(bytes, size, isa, false, out);
+}
+
+lmbq_status lmbq_network_open_int8(const void* bytes, size_t size, int isa, lmbq_network** out) {
+    return open(bytes, size, isa, true, out);
 }
 
 void lmbq_network_close(lmbq_network** network) {

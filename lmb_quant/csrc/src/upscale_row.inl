@@ -146,7 +146,7 @@ inline void interleave_bytes(const uint8_t* planes, size_t plane, int channels, 
 
 template <class V, int PX, int NV>
 constexpr RealKernels real_kernels() {
-    return {real_weight_floats<V, NV>, real_pack_weights<V, NV>, real_row<V, PX, NV>, act_row<V>,
+    return {real_weight_floats<V, NV>, real_pack_weights<V, NV>, nullptr, nullptr, real_row<V, PX, NV>, act_row<V>,
             add_row<V>,                copy_row<V>,              affine_row<V>,       upscale_row,         finite_row<V>,
             bytes_row<V>,              interleave_bytes};
 }

@@ -22,6 +22,35 @@ float activate(const lmbq_stage_desc& d, float v, int o) {
     }
 }
 
+// Values as 127ths of the largest of them, and what their unit is.
+float to_int8(const float* v, int n, std::vector<int>& out) {
+    float largest = 0;
+    for (int i = 0; i < n; i++) {
+        if (!std::isfinite(v[i])) return NAN;
+        largest = std::max(largest, std::fabs(v[i]));
+    }
+    out.assign((size_t)n, 0);
+    if (!(largest > 1e-30f)) return 0;
+    for (int i = 0; i < n; i++) out[(size_t)i] = (int)std::nearbyint(v[i] * (127 / largest));
+    return largest / 127;
+}
+
+Image convolved_int8(const lmbq_stage_desc& d, const Image& x) {
+    Image y(x.h, x.w, d.out_channels);
+    for (int o = 0; o < y.c; o++) {
+        std::vector<int> weights, values;
+        const float weight = to_int8(d.weight + o * x.c, x.c, weights);
+        for (int p = 0; p < x.h * x.w; p++) {
+            const float value = to_int8(&x.v[(size_t)(p * x.c)], x.c, values);
+            int sum = 0;
+            for (int i = 0; i < x.c && !std::isnan(value + weight); i++) sum += values[(size_t)i] * weights[(size_t)i];
+            const float v = activate(d, (float)sum * value * weight + (d.bias ? d.bias[o] : 0), o);
+            y.v[(size_t)(p * y.c + o)] = d.skip ? v + x.v[(size_t)(p * x.c + o)] : v;
+        }
+    }
+    return y;
+}
+
 Image convolved(const lmbq_stage_desc& d, const Image& x, int isa) {
     const bool depthwise = d.kind == LMBQ_STAGE_DEPTHWISE;
     const int O = depthwise ? x.c : d.out_channels, groups = depthwise ? x.c : d.groups, I = x.c / groups, k = d.kernel;
@@ -166,6 +195,11 @@ void Network::conv(int outputs, int kernel, int act, bool skip, int groups) {
     now_ = outputs;
 }
 
+void Network::int8_conv(int outputs, int act, bool skip) {
+    conv(outputs, 1, act, skip);
+    stages.back().int8 = 1;
+}
+
 void Network::depthwise(int kernel, int act, bool skip) {
     lmbq_stage_desc& d = push(LMBQ_STAGE_DEPTHWISE);
     d.kernel = kernel, d.skip = skip;
@@ -225,7 +259,7 @@ Image Network::run(const Image& image, int isa) const {
                 for (float& v : y.v) v = (v + d.offset) * d.gain;
                 break;
             case LMBQ_STAGE_CONV:
-            case LMBQ_STAGE_DEPTHWISE: y = convolved(d, y, isa); break;
+            case LMBQ_STAGE_DEPTHWISE: y = d.int8 ? convolved_int8(d, y) : convolved(d, y, isa); break;
             case LMBQ_STAGE_BINARY: y = layered(d, y, isa); break;
             case LMBQ_STAGE_ACT:
                 for (size_t i = 0; i < y.v.size(); i++) y.v[i] = activate(d, y.v[i], (int)(i % (size_t)y.c));
@@ -250,7 +284,7 @@ std::string Network::text() const {
     std::string all = std::to_string(channels_) + " channels:";
     for (const lmbq_stage_desc& d : stages)
         all += " " + std::to_string(d.kind) + "(" + std::to_string(d.out_channels) + " k" + std::to_string(d.kernel) + " a" +
-               std::to_string(d.act) + " s" + std::to_string(d.skip + 2 * d.layer_skip) + " v" + std::to_string(d.other) +
+               std::to_string(d.act) + (d.int8 ? " int8" : "") + " s" + std::to_string(d.skip + 2 * d.layer_skip) + " v" + std::to_string(d.other) +
                " u" + std::to_string(d.upscale) + ")";
     return all;
 }
@@ -268,10 +302,11 @@ Network random_network() {
     net.conv(features, one_of({1, 3, 3, 5}), any_act(), false);
     for (int blocks = pick(0, 4); blocks > 0; blocks--) {
         const int x = net.value(), before = net.now();
-        switch (rng() % 8) {
+        switch (rng() % 9) {
             case 0: net.depthwise(one_of({1, 3, 3, 5}), any_act(), rng() % 2); break;
             case 1: net.conv(features, one_of({1, 1, 3}), any_act(), net.now() == features && rng() % 2); break;
             case 2: net.act(any_act()); break;
+            case 4: net.int8_conv(features, any_act(), net.now() == features && rng() % 2); break;
             case 3:
                 for (const int groups : {3, 8})
                     if (features % groups == 0) net.conv(features, one_of({1, 3}), any_act(), rng() % 2, groups);

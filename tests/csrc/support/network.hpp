@@ -33,6 +33,7 @@ public:
 
     void range(float offset, float gain);
     void conv(int outputs, int kernel, int act, bool skip, int groups = 1);
+    void int8_conv(int outputs, int act, bool skip);  // pointwise
     void depthwise(int kernel, int act, bool skip);
     void binary(const Case& c);  // its inputs and sizes are set here
     void act(int act);

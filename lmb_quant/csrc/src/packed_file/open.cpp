@@ -14,14 +14,15 @@ namespace {
 // network.
 uint64_t most_bytes(size_t file) { return 64 * (uint64_t)file + (64 << 20); }
 
-std::unique_ptr<Network> build(const uint8_t* bytes, size_t size, int isa) {
+std::unique_ptr<Network> build(const uint8_t* bytes, size_t size, int isa, bool int8) {
     const Safetensors file(bytes, size);
     const PackedHeader header(file);
     Tensors tensors(file, header.int8);
     NetworkBuilder builder(image_channels(header.stages), isa);
     std::set<std::string> used;
     for (size_t i = 0; i < header.stages.size(); i++) {
-        const StoredStage stage((int)i + 1, header.stages[i], builder.channels(), header.layers, tensors);
+        StoredStage stage((int)i + 1, header.stages[i], builder.channels(), header.layers, tensors);
+        stage.desc.int8 = int8 && takes_int8(stage.desc, builder.channels());
         builder.add(stage.desc);
         if (builder.bytes() > most_bytes(size))
             throw Error(LMBQ_BAD_FILE, "its network takes more than 64 times the file's memory");
@@ -35,10 +36,10 @@ std::unique_ptr<Network> build(const uint8_t* bytes, size_t size, int isa) {
 
 }  // namespace
 
-std::unique_ptr<Network> open_packed(const uint8_t* bytes, size_t size, int isa) {
+std::unique_ptr<Network> open_packed(const uint8_t* bytes, size_t size, int isa, bool int8) {
     const int chosen = select_isa(isa);
     try {
-        return build(bytes, size, chosen);
+        return build(bytes, size, chosen, int8);
     } catch (const Error& e) {
         throw Error(LMBQ_BAD_FILE, e.what());
     }
