@@ -18,10 +18,7 @@ _MOST_INPUTS = 1024
 def takes_int8(conv: nn.Module) -> bool:
     """Whether it is a dense pointwise convolution, which the engine can run in 8 bits."""
     return (
-        type(conv) is nn.Conv2d
-        and conv.kernel_size == (1, 1)
-        and conv.groups == 1
-        and conv.in_channels <= _MOST_INPUTS
+        type(conv) is nn.Conv2d and conv.kernel_size == (1, 1) and conv.groups == 1 and conv.in_channels <= _MOST_INPUTS
     )
 
 
