@@ -171,7 +171,7 @@ def upscale(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     arithmetic: Annotated[
         Literal["float32", "int8"],
-        typer.Option(help="Of real pointwise convolutions: int8 is faster, most on CPUs with VNNI, and as good."),
+        typer.Option(help="Of real pointwise convolutions: int8 is faster, most with AVX-512 VNNI, and as good."),
     ] = "float32",
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Subfolders too; the output mirrors them.")] = (
         False

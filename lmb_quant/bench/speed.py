@@ -232,8 +232,7 @@ def _forms(
     """Yields each form: its name, what runs it, its input, and what its output must be."""
     of_binary, of_float = networks.binary(image), networks.floating(image)
     yield PACKED, (functools.partial(forward, networks.packed), image, of_binary)
-    int8_parts = copy.deepcopy(networks.packed)
-    if not why_not(networks.packed) and set_real_arithmetic(int8_parts, "int8"):
+    if not why_not(networks.packed) and set_real_arithmetic(int8_parts := copy.deepcopy(networks.packed), "int8"):
         yield PACKED_INT8, (functools.partial(forward, int8_parts), image, of_binary)
     yield BY_LAYER, (networks.packed, image, of_binary)
     if why_not(networks.packed):

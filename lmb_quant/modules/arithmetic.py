@@ -15,7 +15,7 @@ INT8 = "multiplies_int8"
 _MOST_INPUTS = 1024
 
 
-def takes_int8(conv: nn.Module) -> bool:
+def _takes_int8(conv: nn.Module) -> bool:
     """Whether it is a dense pointwise convolution, which the engine can run in 8 bits."""
     return (
         type(conv) is nn.Conv2d and conv.kernel_size == (1, 1) and conv.groups == 1 and conv.in_channels <= _MOST_INPUTS
@@ -26,7 +26,7 @@ def set_real_arithmetic(model: nn.Module, name: str) -> int:
     """Sets in which numbers the engine multiplies in a network's real pointwise convolutions.
 
     ``int8``: each pixel's values are rounded to 127ths of the largest of them, each output's weights likewise, and the
-    sums are whole numbers, the same on every CPU. It is faster, most on CPUs with VNNI. The weights of a file with int8
+    sums are whole numbers, the same on every CPU. It is faster, most with AVX-512 VNNI. The weights of a file with int8
     weights lose nothing. It holds where one call of the engine runs the network, as in :func:`lmb_quant.upscale` and
     ``lmb-quant upscale``; where it runs module by module, and in training, all is float32.
 
@@ -45,7 +45,7 @@ def set_real_arithmetic(model: nn.Module, name: str) -> int:
     """
     if name not in ARITHMETICS:
         raise LMBError(unknown_name("arithmetic", name, ARITHMETICS))
-    convs = [module for module in model.modules() if takes_int8(module)]
+    convs = [module for module in model.modules() if _takes_int8(module)]
     for conv in convs:
         setattr(conv, INT8, name == "int8")
     return len(convs)

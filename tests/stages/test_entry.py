@@ -25,12 +25,6 @@ pytestmark = [
 
 
 @pytest.fixture
-def _without_gradients():
-    with torch.no_grad():
-        yield
-
-
-@pytest.fixture
 def _threads_restored():
     before = torch.get_num_threads()
     yield

@@ -8,19 +8,14 @@ from torch import nn
 
 import lmb_quant as lmb
 from lmb_quant import LMBError
+from lmb_quant.archs import LMBHybridNet, LMBSRResNet
 from lmb_quant.ops._library import find
 from lmb_quant.stages import Stages, forward, network_of, require_int8
 from lmb_quant.upscaling import Upscaler
 
-from .test_entry import LMBHybridNet, LMBSRResNet, make
+from .test_entry import make
 
 pytestmark = [pytest.mark.skipif(find()[0] is None, reason="no engine"), pytest.mark.usefixtures("_without_gradients")]
-
-
-@pytest.fixture
-def _without_gradients():
-    with torch.no_grad():
-        yield
 
 
 class Pointwise(nn.Module):

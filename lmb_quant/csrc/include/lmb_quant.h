@@ -55,8 +55,8 @@ typedef struct lmbq_network lmbq_network;
  * is checked, and LMBQ_BAD_FILE tells that it is damaged, foreign, of a newer format, or has no stages. The bytes are not
  * needed afterwards. isa: lmbq_isa. */
 LMBQ_API lmbq_status lmbq_network_open(const void *bytes, size_t size, int isa, lmbq_network **out);
-/* The same; its real pointwise convolutions multiply in 8 bits, as `int8` of lmbq_stage_desc says. Faster, most on CPUs
- * with VNNI; the values are the same on every CPU. */
+/* The same; its real pointwise convolutions multiply in 8 bits, as `int8` of lmbq_stage_desc says. Faster, most with
+ * AVX-512 VNNI; the values are the same on every CPU. */
 LMBQ_API lmbq_status lmbq_network_open_int8(const void *bytes, size_t size, int isa, lmbq_network **out);
 /* From stages. channels: of the image. */
 LMBQ_API lmbq_status lmbq_network_create(const lmbq_stage_desc *stages, int count, int channels, int isa,
