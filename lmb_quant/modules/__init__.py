@@ -5,6 +5,7 @@ from .activation import ACTIVATIONS as ACTIVATIONS
 from .activation import IDENTITY as IDENTITY
 from .activation import RPReLU as RPReLU
 from .activation import make_act as make_act
+from .arithmetic import multiplies_int8 as multiplies_int8
 from .arithmetic import set_real_arithmetic as set_real_arithmetic
 from .conv import BinaryConv2d as BinaryConv2d
 from .conv import LayerConfig as LayerConfig

@@ -22,6 +22,11 @@ def _takes_int8(conv: nn.Module) -> bool:
     )
 
 
+def multiplies_int8(conv: nn.Module) -> bool:
+    """Whether the engine is to run a convolution in 8 bits."""
+    return bool(getattr(conv, INT8, False))
+
+
 def set_real_arithmetic(model: nn.Module, name: str) -> int:
     """Sets in which numbers the engine multiplies in a network's real pointwise convolutions.
 

@@ -17,7 +17,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from lmb_quant.errors import LMBError
 from lmb_quant.modules import PackedBinaryConv2d
-from lmb_quant.modules.arithmetic import INT8, set_real_arithmetic
+from lmb_quant.modules.arithmetic import INT8, multiplies_int8, set_real_arithmetic
 from lmb_quant.modules.engine_path import something_watches
 from lmb_quant.ops._dispatch import PLAIN
 from lmb_quant.ops._library import find
@@ -218,7 +218,7 @@ def _arguments(stages: Stages) -> Iterator[StageArguments]:
                     "groups": 1 if depthwise else layer.groups,
                     "kernel": layer.kernel_size[0],
                     "skip": stage.skip,
-                    "int8": getattr(layer, INT8, False),
+                    "int8": multiplies_int8(layer),
                     **_code(stage.act),
                 },
                 {"weight": layer.weight, "bias": layer.bias, **_values(stage.act)},

@@ -3,20 +3,17 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save
-from torch import Tensor, nn
+from torch import nn
 
 from lmb_quant.bench.suite.plan.cell import lr_size
 from lmb_quant.counting import summary
 from lmb_quant.errors import LMBError
 from lmb_quant.modules import BinaryConv2d
 from lmb_quant.packing import convert
-from lmb_quant.serialize import save as save_packed
 
+from .file_size import packed_size, plain_size
 from .hosts import HostForm
 
 INT8_MACS_PER_OP = 8
@@ -58,41 +55,35 @@ def count_host_form(form: HostForm, network: nn.Module, upscale: int) -> dict[st
 
     Args:
         form: The form.
-        network: The float network, on the CPU.
+        network: The network that it was made of, on the CPU.
         upscale: SR factor.
 
     Returns:
         As :func:`count`, and ``int8_macs``: products of int8 weights and int8 activations, 1/8 of an operation each
         (this project's choice: a 64-bit word holds 8 of them, as it holds 64 bits). All other MACs count in full, those
         in bf16 and those with weights that are widened at run time among them. ``params`` counts a weight of n bits as
-        n/32. ``bytes`` is the safetensors file of all that the form needs, ``storage_note`` says what is odd in it.
+        n/32. ``bytes`` is the file of all that the form needs, ``storage_note`` says what is odd in it.
     """
     figures = count(network, upscale)
     layers = summary(network, tuple(figures["input_size"])).layers
     int8_macs = sum(layer.float_macs for layer in layers if layer.name in form.int8_layers)
     return {
         **figures,
-        "params": sum(layer.weights * form.bits.get(layer.name, 32) / 32 for layer in layers),
-        "ops": figures["float_ops"] - int8_macs + int8_macs / INT8_MACS_PER_OP,
-        "float_macs": figures["float_ops"] - int8_macs,
+        "params": figures["params"]
+        - sum(la.weights * (1 - form.bits[la.name] / 32) for la in layers if la.name in form.bits),
+        "ops": figures["ops"] - int8_macs + int8_macs / INT8_MACS_PER_OP,
+        "float_macs": figures["float_macs"] - int8_macs,
         "int8_macs": int8_macs,
-        "bytes": _file_size(form.tensors),
+        "bytes": form.bytes,
         "storage_note": form.note,
     }
-
-
-def _file_size(tensors: dict[str, Tensor]) -> int:
-    return len(save({name: value.contiguous().clone() for name, value in tensors.items()}))
 
 
 def _bytes(network: nn.Module, computed: int) -> tuple[int, str]:
     """Bytes of the file, and why they are only computed where no file can be written."""
     if not any(isinstance(module, BinaryConv2d) for module in network.modules()):
-        return _file_size(network.state_dict()), ""
+        return plain_size(network.state_dict()), ""
     try:
-        with tempfile.TemporaryDirectory(prefix="lmb-quant-") as folder:
-            path = Path(folder) / "network.safetensors"
-            save_packed(convert(network), path)
-            return path.stat().st_size, ""
+        return packed_size(convert(network)), ""
     except LMBError as error:
         return computed, f"computed, not written: {error}"

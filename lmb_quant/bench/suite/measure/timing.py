@@ -21,7 +21,7 @@ from lmb_quant.bench.kernels import has_bf16
 from lmb_quant.bench.measure import Competitor, clock_of, sqnr, thread_count, time_in_turn
 from lmb_quant.bench.suite.plan.cell import Cell
 from lmb_quant.bench.suite.plan.schema import FLOAT
-from lmb_quant.bench.suite.plan.schemes import BF16
+from lmb_quant.bench.suite.plan.schemes import BF16, ENGINE_INT8
 from lmb_quant.bench.suite.store import COMPILED, EAGER, ENGINE, PACKED, Store
 from lmb_quant.errors import LMBError, named_reason
 from lmb_quant.machine import Machine
@@ -30,10 +30,13 @@ from lmb_quant.packing import convert
 from lmb_quant.stages import forward, why_not
 
 from .calibration import calibration_images
+from .hosts import UnsupportedError
 from .trained import cell_form, trained_network
 
 LEAST_SQNR = 40.0
 """dB that a form's output must have against its definition: rounding may turn a bit at a threshold, and later ones."""
+_LEAST_INT8 = 25.0
+"""The same where the engine multiplies in 8 bits, against float32."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class _Form:
 
     run: Callable[[Tensor], Tensor]
     expected: Callable[[Tensor], Tensor]
+    least: float = LEAST_SQNR
 
 
 def time_cells(
@@ -75,7 +79,7 @@ def time_cells(
                 except Exception as error:  # a compiler's failure is a finding about this form, not the end of all
                     reasons[i].append(f"{name}: {named_reason(error)}")
                     continue
-                if not found[i, name] >= LEAST_SQNR:
+                if not found[i, name] >= form.least:
                     reasons[i].append(f"{name}: its output is wrong: {found[i, name]:.1f} dB SQNR")
                     continue
                 run = cast(Callable[[], object], lambda run=form.run: run(image))
@@ -106,7 +110,14 @@ def time_cells(
 def _forms(cell: Cell, store: Store, reasons: list[str]) -> Iterator[tuple[str, _Form]]:
     """The forms in which a cell's network is used; what is not there gets a reason."""
     network = trained_network(cell, store).requires_grad_(False)
-    if any(isinstance(module, BinaryConv2d) for module in network.modules()):
+    is_binary = any(isinstance(module, BinaryConv2d) for module in network.modules())
+    if cell.host is not None and cell.host.scheme == ENGINE_INT8:
+        try:
+            yield PACKED if is_binary else ENGINE, _Form(cell_form(cell, network).network, network, _LEAST_INT8)
+        except UnsupportedError as error:
+            reasons.append(str(error))
+        return
+    if is_binary:
         try:
             packed = convert(network)
             yield PACKED, _Form(lambda x: forward(packed, x), network)

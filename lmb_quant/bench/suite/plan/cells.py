@@ -16,8 +16,8 @@ from .cell import Cell
 from .code import binarizer_digests, minor_version
 from .data import SuiteData
 from .methods import Method, resolve_methods
-from .schema import FLOAT, Network, Suite, Training
-from .schemes import QAT, HostSettings, host_settings
+from .schema import Network, Suite, Training
+from .schemes import QAT, host_settings
 
 
 def make_cells(suite: Suite, data: SuiteData) -> list[Cell]:
@@ -48,9 +48,14 @@ def trainings(cells: Sequence[Cell]) -> dict[str, Cell]:
     return {cell.training_key: cell for cell in reversed(cells)}
 
 
-def rated(method: str, host: HostSettings | None) -> str:
-    """The name under which a method has its rate: what is only made of the trained float network has that of float."""
-    return FLOAT if host is not None and host.scheme != QAT else method
+def rated(suite: Suite) -> dict[tuple[str, str], str]:
+    """The names under which methods have their rates, by network and method."""
+    return {
+        (label, method.name): method.rated
+        for label, network in suite.networks.items()
+        for method in _methods(suite, label, network)
+        if method.is_trained
+    }
 
 
 def select(cells: Sequence[Cell], pattern: str | None) -> list[Cell]:
@@ -82,7 +87,7 @@ def _methods(suite: Suite, label: str, network: Network) -> list[Method]:
 
 def _cell(suite: Suite, data: SuiteData, label: str, network: Network, method: Method, upscale: int, seed: int) -> Cell:
     trained = method.is_trained
-    host = _host(method)
+    host = None if method.host is None else host_settings(method.host)
     network_g = _network_g(network.arch, method.recipe, upscale, suite.place) if trained else None
     code = binarizer_digests(method.recipe)
     if host is not None and host.scheme == QAT:
@@ -106,25 +111,19 @@ def _cell(suite: Suite, data: SuiteData, label: str, network: Network, method: M
     )
 
 
-def _host(method: Method) -> HostSettings | None:
-    return None if method.host is None else host_settings(method.host)
-
-
 def _training(suite: Suite, network: Network, method: Method) -> Training:
-    rate = {**suite.rates, **network.rates}.get(rated(method.name, _host(method)))
+    rate = {**suite.rates, **network.rates}.get(method.rated)
     if rate is None:
         return suite.training
     return suite.training.model_copy(update={"optimizer": {**suite.training.optimizer, "lr": rate}})
 
 
 def _check_rates(suite: Suite) -> None:
-    known: list[str] = []
+    names = rated(suite)
     for label, network in suite.networks.items():
-        methods = [method for method in _methods(suite, label, network) if method.is_trained]
-        names = [rated(method.name, _host(method)) for method in methods]
-        known += names
-        _check_names(network.rates, names, f"{suite.place}: networks.{label}.rates")
-    _check_names(suite.rates, known, f"{suite.place}: rates")
+        own = [name for (of, _), name in names.items() if of == label]
+        _check_names(network.rates, own, f"{suite.place}: networks.{label}.rates")
+    _check_names(suite.rates, list(names.values()), f"{suite.place}: rates")
 
 
 def _check_names(rates: dict[str, float], known: list[str], where: str) -> None:

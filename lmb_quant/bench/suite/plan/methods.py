@@ -13,7 +13,7 @@ from lmb_quant.recipe import Override, Recipe, recipe_names
 from lmb_quant.strict_data import validate
 
 from .schema import ALL, BICUBIC, FLOAT, HOST_SCHEMES, MethodChoice
-from .schemes import HOSTS
+from .schemes import ENGINE_INT8, HOSTS, QAT
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,8 @@ class Method:
     """A way to get an HR image.
 
     ``recipe`` is None for bicubic upscaling, the float network, and a host's quantised form of it, where ``host``
-    names the scheme. ``seeds`` are those of the network's that it is run with; None: all.
+    names the scheme. A recipe with a host is the packed network under the engine's scheme. ``seeds`` are those of the
+    network's that it is run with; None: all. ``rate_of`` is the method whose learning rate it has.
     """
 
     name: str
@@ -29,11 +30,17 @@ class Method:
     hooks: tuple[dict[str, Any], ...] = ()
     host: str | None = None
     seeds: tuple[int, ...] | None = None
+    rate_of: str = ""
 
     @property
     def is_trained(self) -> bool:
         """Whether a network is behind it."""
         return self.name != BICUBIC
+
+    @property
+    def rated(self) -> str:
+        """The name under which it has its learning rate: what is only made of a trained network has that network's."""
+        return self.rate_of or self.name
 
 
 def _every() -> tuple[str, ...]:
@@ -77,7 +84,7 @@ def _named(name: str, where: str, place: str) -> Method:
     if name in (BICUBIC, FLOAT):
         return Method(name)
     if name in HOSTS:
-        return Method(name, host=name)
+        return Method(name, host=name, rate_of=name if name == QAT else FLOAT)
     if name.endswith((".yaml", ".yml")):
         return Method(Path(name).stem, Recipe.load(_beside(name, place)))
     if name not in recipe_names():
@@ -96,7 +103,11 @@ def _made(choice: dict[str, Any], where: str, place: str) -> Method:
         scheme = recipe.scheme.overridden(Override(match="*", **changes))
         recipe = Recipe.load({**recipe.to_dict(), "scheme": scheme.model_dump(exclude_none=True)})
     seeds = None if wanted.seeds is None else tuple(wanted.seeds)
-    return Method(wanted.name, recipe, tuple(wanted.hooks), seeds=seeds)
+    hooks = tuple(wanted.hooks)
+    if wanted.arithmetic == "float32":
+        return Method(wanted.name, recipe, hooks, seeds=seeds)
+    same = Path(wanted.recipe).stem if isinstance(wanted.recipe, str) and not changes and not hooks else wanted.name
+    return Method(wanted.name, recipe, hooks, ENGINE_INT8, seeds, rate_of=same)
 
 
 def _beside(source: str, place: str) -> str:

@@ -47,6 +47,8 @@ class MethodChoice(BaseModel):
     ``recipe`` is what :meth:`Recipe.load` takes (a relative path counts from the suite's file); ``activation``,
     ``weight`` and ``unit`` replace keys of its scheme, as a recipe's overrides do. ``hooks`` are trainer hooks that
     belong to the method, added to the training's. Of the seeds, only those in ``seeds`` are used, if that is given.
+    ``arithmetic`` is that of the packed network's real convolutions; with ``int8`` it shares the training and the rate
+    of the same recipe in float32.
     """
 
     model_config = _STRICT
@@ -57,6 +59,7 @@ class MethodChoice(BaseModel):
     unit: UnitOverride | None = None
     hooks: list[dict[str, Any]] = []
     seeds: Annotated[list[_Seed], Field(min_length=1)] | None = None
+    arithmetic: Literal["float32", "int8"] = "float32"
 
 
 class Data(BaseModel):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Schemes of the hosts, by name, and what decides them on this machine; no host need be installed."""
+"""Schemes of the hosts, this project's engine among them, by name; no host need be installed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from .code import integration_digest, minor_version
 
-BF16, QAT = "bf16", "int8-qat"
+BF16, QAT, ENGINE_INT8 = "bf16", "int8-qat", "engine-int8"
 _STATIC = ("int8-pt2e", "int8-pt2e-ends-float")
 WEIGHT_BITS = {
     "int8-weight": 8,
@@ -18,7 +18,7 @@ WEIGHT_BITS = {
     "int8-dynamic": 8,
     "int4-packed": 4,
 }
-HOSTS = (BF16, *_STATIC, QAT, *WEIGHT_BITS)
+HOSTS = (BF16, *_STATIC, QAT, *WEIGHT_BITS, ENGINE_INT8)
 """Names of the methods; docs/benchmark.md says what each is."""
 
 CALIBRATION_IMAGES, CALIBRATION_SIDE = 32, 48
@@ -41,7 +41,7 @@ class HostSettings(BaseModel):
 
 def host_settings(scheme: str) -> HostSettings:
     """The settings of a scheme on this machine; int8 activations have 7 bits where the CPU has no VNNI."""
-    if scheme == BF16:
+    if scheme in (BF16, ENGINE_INT8):
         return HostSettings(scheme=scheme)
     version = minor_version("torchao")
     if scheme in WEIGHT_BITS:

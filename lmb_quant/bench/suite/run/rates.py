@@ -119,10 +119,11 @@ def _one_seed(trial: Job) -> list[Cell]:
 def _scores(trial: Job) -> dict[tuple[str, str], float]:
     """PSNR on the validation set, the mean over SR factors, by network and name of the rate."""
     found: dict[tuple[str, str], list[float]] = {}
+    names = rated(trial.suite)
     for cell in trial.selected:
         scores = (trial.store.result(cell) or {}).get("scores", {})
         if cell.validation in scores:
-            name = cell.network, rated(cell.method, cell.host)
+            name = cell.network, names[cell.network, cell.method]
             found.setdefault(name, []).append(scores[cell.validation]["psnr"])
     return {name: statistics.mean(values) for name, values in found.items()}
 

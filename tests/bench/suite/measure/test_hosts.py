@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import io
 
@@ -10,14 +11,18 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from torch import nn
 
+from lmb_quant import convert, load, save, set_real_arithmetic
 from lmb_quant.archs import LMBSRResNet
 from lmb_quant.bench.suite.measure.calibration import calibration_images
 from lmb_quant.bench.suite.measure.figures import count, count_host_form
 from lmb_quant.bench.suite.measure.hosts import UnsupportedError, host_form
-from lmb_quant.bench.suite.plan.schemes import HOSTS, QAT, host_settings
+from lmb_quant.bench.suite.plan.schemes import ENGINE_INT8, HOSTS, QAT, host_settings
 from lmb_quant.bench.suite.run.run import run
 from lmb_quant.bench.suite.run.worker import DONE, do_cell
+from lmb_quant.integrations.basicsr.networks import build
+from lmb_quant.stages import forward
 
 if importlib.util.find_spec("torchao") is None:
     pytest.skip("needs torchao", allow_module_level=True)
@@ -126,3 +131,63 @@ def test_int8_is_trained_by_a_run(suite, job):
     assert [entry["iter"] for entry in result["curve"]] == [3, 6]
     assert result["scores"]["c"]["psnr"] > 20
     assert result["figures"]["bytes"] < result["figures"]["float_bytes"] / 2
+
+
+HYBRID = {"type": "LMBHybridNet", "num_feat": 8, "num_block": 1}
+INT8_RECIPE = {"name": "lmb-hybrid-int8", "recipe": "lmb-hybrid", "arithmetic": "int8"}
+
+
+def test_the_engine_in_8_bits_shares_training_and_rate_of_what_it_is_made_of(suite, job):
+    suite["networks"] = {
+        "net": {
+            "arch": HYBRID,
+            "methods": ["float", "engine-int8", "lmb-hybrid", INT8_RECIPE],
+            "rates": {"float": 3e-3, "lmb-hybrid": 2e-3},
+        }
+    }
+    floating, engine, hybrid, hybrid_int8 = job(suite).cells
+    assert floating.training_key == engine.training_key != hybrid.training_key == hybrid_int8.training_key
+    assert [cell.training.optimizer["lr"] for cell in (engine, hybrid_int8)] == [3e-3, 2e-3]
+    assert len({cell.key for cell in (floating, engine, hybrid, hybrid_int8)}) == 4
+    assert len({cell.latency_key for cell in (floating, engine, hybrid, hybrid_int8)}) == 4
+
+    suite["networks"]["net"]["methods"][-1] |= {"activation": {"window": 5}}
+    assert job(suite).cells[-1].training.optimizer["lr"] == 1e-3  # another recipe, so none of the rates is its own
+
+
+def hybrid(recipe):
+    torch.manual_seed(0)
+    net = build({**HYBRID, "upscale": 2, "recipe": recipe}).eval().requires_grad_(False)
+    torch.nn.init.normal_(net.tail[0].weight, std=0.05)
+    return net
+
+
+@pytest.mark.parametrize("recipe", [None, "lmb-hybrid"])
+def test_the_engine_in_8_bits_is_what_upscale_runs_and_its_file_is_smaller(recipe, tmp_path):
+    net, image = hybrid(recipe), torch.rand(1, 3, 9, 12)
+    before = copy.deepcopy(net.state_dict())
+    whole, int8 = count(net, 2), host_form(host_settings(ENGINE_INT8), net, list)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    with torch.no_grad():
+        error = (int8.network(image) - net(image)).norm() / net(image).norm()
+    assert 0 < error < 0.05
+    figures = count_host_form(int8, net, 2)
+    used = net if recipe is None else convert(net)
+    weights = sum(la.weight.numel() for la in used.modules() if type(la) is nn.Conv2d and la.kernel_size == (1, 1))
+    assert figures["int8_macs"] == weights * 360 * 640
+    assert figures["float_macs"] + figures["int8_macs"] == whole["float_macs"]
+    assert figures["ops"] == whole["ops"] - figures["int8_macs"] * 7 / 8
+    assert figures["bytes"] < whole["bytes"]
+    assert figures["params"] < whole["params"]
+    if recipe is not None:
+        path = tmp_path / "net.safetensors"
+        save(used, path, real_weights="int8")
+        assert figures["bytes"] == path.stat().st_size
+        loaded = load(path)
+        assert set_real_arithmetic(loaded, "int8")
+        assert torch.equal(forward(loaded, image), int8.network(image))
+
+
+def test_a_network_without_pointwise_convolutions_has_no_form_in_8_bits():
+    with pytest.raises(UnsupportedError, match="the network has no real pointwise convolution"):
+        form(ENGINE_INT8)

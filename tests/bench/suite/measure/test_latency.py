@@ -63,6 +63,21 @@ def test_seeds_share_a_key_and_other_networks_do_not(suite, job):
     assert (lr_size(4), lr_size(3)) == ((180, 320), (240, 427))
 
 
+def test_forms_of_the_engine_in_8_bits(suite, job, no_compiler):
+    int8 = {"name": "lmb-hybrid-int8", "recipe": "lmb-hybrid", "arithmetic": "int8"}
+    hybrid = {"type": "LMBHybridNet", "num_feat": 8, "num_block": 1}
+    suite["networks"] = {
+        "net": {"arch": hybrid, "methods": ["engine-int8", int8]},
+        "dense": {"arch": {"type": "LMBSRResNet", "num_feat": 8, "num_block": 1}, "methods": ["engine-int8"]},
+    }
+    prepared = finish(job(suite))
+    separable, packed, dense = timing.time_cells(prepared.cells, prepared.store, (16, 20), 2)
+    assert (separable["forms"].keys(), packed["forms"].keys()) == ({"engine"}, {"packed"})
+    assert all(25 < each["forms"][name]["sqnr"] < 100 for each, name in ((separable, "engine"), (packed, "packed")))
+    assert dense["forms"] == {}
+    assert "the network has no real pointwise convolution" in dense["reasons"][0]
+
+
 def test_forms_and_reasons(suite, job, no_compiler):
     suite["methods"] = ["float", "lmb", "int8-weight", "int8-pt2e"]
     prepared = finish(job(suite))
