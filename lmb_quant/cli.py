@@ -399,7 +399,7 @@ def bench_kernels(
     ] = None,
     size: Annotated[tuple[int, int], typer.Option(min=1, help="Height and width of the input, pixels.")] = (180, 320),
     isa: Annotated[
-        list[str] | None, typer.Option(help="Instruction set (avx512, avx2, neon, portable); again for more.")
+        list[str] | None, typer.Option(help="Instruction set (amx, avx512, avx2, neon, portable); again for more.")
     ] = None,
     rounds: _Rounds = 15,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,

@@ -31,7 +31,14 @@ ENGINES = {"lmb_quant.wasm": (), "lmb_quant_relaxed.wasm": ("-mrelaxed-simd",)}
 RECORD = _HERE / "lmb_quant.wasm.json"
 """What the engines were made of: the sources and the version of Zig."""
 
-_OTHER_MACHINES = ("isa_avx2.cpp", "isa_avx512.cpp", "isa_neon.cpp", "isa_portable.cpp", "thread_pool.cpp")
+_OTHER_MACHINES = (
+    "amx_conv.cpp",
+    "isa_avx2.cpp",
+    "isa_avx512.cpp",
+    "isa_neon.cpp",
+    "isa_portable.cpp",
+    "thread_pool.cpp",
+)
 _EXPORTS = (
     *("malloc", "free", "lmbq_last_error", "lmbq_isa_name", "lmbq_isa_selected", "lmbq_network_open"),
     *("lmbq_network_close", "lmbq_network_query", "lmbq_network_run_bytes", "lmbq_network_run"),

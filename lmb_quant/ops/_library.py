@@ -71,7 +71,7 @@ class Library:
             raise LMBError(f"{where}: {self.c.lmbq_last_error().decode()}.")
 
     def selected_isa(self) -> str:
-        """The instruction set in use: ``avx512``, ``avx2``, ``neon`` or ``portable``.
+        """The instruction set in use: ``amx``, ``avx512``, ``avx2``, ``neon`` or ``portable``.
 
         Raises:
             LMBError: If ``LMB_QUANT_ISA`` names one that is unknown or not on this machine.

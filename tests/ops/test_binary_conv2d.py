@@ -129,7 +129,19 @@ FORMS = {"none": ("sign", {}), "channel": ("rsign", {}), "local": ("local_mean",
          "global": ("local_mean", {"window": "global"})}  # fmt: skip
 
 
-@pytest.mark.parametrize("isa", ["portable", "avx2", "avx512", "neon"])
+@torch.no_grad()
+def test_matrix_tiles_that_pytorch_has_set_are_as_they_were():
+    torch.manual_seed(0)
+    half = nn.Conv2d(64, 64, 3, padding=1).bfloat16().to(memory_format=torch.channels_last)
+    packed = PackedBinaryConv2d.from_binary(BinaryConv2d.from_float(conv(64, 48), config()).eval())
+    x, y = torch.randn(1, 64, 20, 33).contiguous(memory_format=torch.channels_last), torch.randn(1, 64, 9, 70)
+    expected = half(x.bfloat16()), packed(y)
+    for _ in range(3):
+        assert torch.equal(half(x.bfloat16()), expected[0])
+        assert torch.equal(packed(y), expected[1])
+
+
+@pytest.mark.parametrize("isa", ["portable", "avx2", "avx512", "amx", "neon"])
 @pytest.mark.parametrize("threshold", FORMS)
 def test_nan_and_infinities_give_the_bits_and_values_of_the_training_form(threshold, isa, monkeypatch):
     monkeypatch.setenv("LMB_QUANT_ISA", isa)

@@ -33,7 +33,8 @@ typedef enum lmbq_isa {
     LMBQ_ISA_AVX2 = 2,
     LMBQ_ISA_AVX512 = 3,
     LMBQ_ISA_NEON = 4,
-    LMBQ_ISA_WASM = 5
+    LMBQ_ISA_WASM = 5,
+    LMBQ_ISA_AMX = 6
 } lmbq_isa;
 
 /* How an activation becomes a bit (1 = +1, 0 = -1). A comparison with NaN is false: -1. */

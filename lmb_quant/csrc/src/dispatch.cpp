@@ -5,6 +5,11 @@
 #include <cstring>
 
 #include "error.hpp"
+#if defined(LMBQ_AMX)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace lmbq {
 namespace {
@@ -25,6 +30,23 @@ bool has_avx512() {
 #endif
 }
 #endif
+#if defined(LMBQ_AMX)
+// Linux gives a process the tiles' state on request.
+bool has_amx() {
+#if defined(LMBQ_EMULATE_AVX512)
+    return true;
+#else
+    constexpr unsigned kTile = 1u << 24, kInt8 = 1u << 25;
+    constexpr long kRequestPermission = 0x1023, kTileData = 18;
+    static const bool has = [] {
+        unsigned a = 0, b = 0, c = 0, d = 0;
+        return has_avx512() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & kTile) && (d & kInt8) &&
+               syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+    }();
+    return has;
+#endif
+}
+#endif
 bool always() { return true; }
 
 struct Row {
@@ -39,6 +61,11 @@ struct Row {
 #define LMBQ_ON_X86(isa, test) &(isa), test
 #else
 #define LMBQ_ON_X86(isa, test) nullptr, always
+#endif
+#if defined(LMBQ_AMX)
+#define LMBQ_ON_AMX(isa, test) &(isa), test
+#else
+#define LMBQ_ON_AMX(isa, test) nullptr, always
 #endif
 #if defined(LMBQ_ARM)
 #define LMBQ_ON_ARM(isa, test) &(isa), test
@@ -60,6 +87,7 @@ constexpr bool kAvx512IsReal = true;
 
 // Every instruction set, the best first.
 const Row kIsas[] = {
+    {LMBQ_ISA_AMX, "amx", LMBQ_ON_AMX(isa_amx, has_amx), kAvx512IsReal},
     {LMBQ_ISA_AVX512, "avx512", LMBQ_ON_X86(isa_avx512, has_avx512), kAvx512IsReal},
     {LMBQ_ISA_AVX2, "avx2", LMBQ_ON_X86(isa_avx2, has_avx2), true},
     {LMBQ_ISA_NEON, "neon", LMBQ_ON_ARM(isa_neon, always), true},

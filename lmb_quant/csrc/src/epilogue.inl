@@ -70,14 +70,14 @@ struct Params {
     }
 };
 
-// Fetches the row that will be wanted soon, a piece with every `pixels` outputs. Lines, not bytes, so that no division is
-// made on the way: one a row.
+// Fetches the row that will be wanted soon, a piece with each of `calls`: more at once would wait for memory. Lines, not
+// bytes, so that no division is made on the way: one a row.
 struct Prefetch {
     const char *at, *end;
     ptrdiff_t piece;
-    Prefetch(const ConvRow& r, int pixels)
+    Prefetch(const ConvRow& r, int calls)
         : at(r.prefetch), end(at ? at + r.prefetch_bytes : at),
-          piece(((end - at) / (r.width > pixels ? r.width / pixels : 1) + 63) / 64 * 64) {}
+          piece(((end - at) / (calls > 1 ? calls : 1) + 63) / 64 * 64) {}
     void next() {
         for (const char* to = end - at > piece ? at + piece : end; at < to; at += 64) __builtin_prefetch(at, 0, 2);
     }

@@ -262,6 +262,10 @@ extern const ConvKernel portable_conv;
 #if defined(LMBQ_X86)
 extern const Isa isa_avx2;
 extern const Isa isa_avx512;
+#if defined(LMBQ_AMX)
+extern const Isa isa_amx;  // AVX-512 with another convolution
+extern const ConvKernel amx_conv;
+#endif
 #endif
 #if defined(LMBQ_ARM)
 extern const Isa isa_neon;

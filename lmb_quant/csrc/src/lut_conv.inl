@@ -226,7 +226,7 @@ void lut_block(const ConvPlan& p, const ConvRow& r, int o0, int vectors, const u
     static_assert(F == V::lanes, "a float vector holds a quarter of the byte vector's lanes");
     const int width = r.width;
     alignas(64) B sum[kChunk * 2 * 2];
-    Prefetch prefetch(r, 2);
+    Prefetch prefetch(r, r.width / 2);
     for (int x0 = 0; x0 < width; x0 += kChunk) {
         const int pixels = width - x0 < kChunk ? width - x0 : kChunk;
         if (vectors == 2) count_chunk<B, 2>(p, r, x0, pixels, w, prefetch, sum);
