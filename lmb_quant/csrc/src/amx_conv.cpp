@@ -63,53 +63,46 @@ private:
 };
 #endif
 
-int pixel_bytes(const ConvPlan& p) {
-    return p.in_channels > kBytes / 2 ? (p.in_channels + kBytes - 1) / kBytes * kBytes : (p.in_channels + 3) / 4 * 4;
+int pixel_bytes(const ConvPlan& p) { return (p.in_channels + kBytes - 1) / kBytes * kBytes; }
+// Of 32 channels and fewer a population count is as fast or faster.
+int supports(const ConvPlan& p) {
+    return p.groups == 1 && p.in_channels > kBytes / 2 && (int64_t)p.kh * p.kw * p.in_channels < (1 << 23);
 }
-int supports(const ConvPlan& p) { return p.groups == 1 && (int64_t)p.kh * p.kw * p.in_channels < (1 << 23); }
 int vectors(const ConvPlan& p) { return (p.out_channels + kOut - 1) / kOut; }
 
-// Stretches of taps that are neighbours in a row, each in tiles of weights of its own.
-int runs(const ConvPlan& p) { return p.dw == 1 ? 1 : p.kw; }
-int taps_of_run(const ConvPlan& p) { return p.dw == 1 ? p.kw : 1; }
-int tiles_of_run(const ConvPlan& p) { return (taps_of_run(p) * pixel_bytes(p) + kBytes - 1) / kBytes; }
-size_t tiles_of_output(const ConvPlan& p) { return (size_t)p.kh * runs(p) * tiles_of_run(p); }
+int tiles_of_pixel(const ConvPlan& p) { return pixel_bytes(p) / kBytes; }
+int tiles_of_output(const ConvPlan& p) { return p.kh * p.kw * tiles_of_pixel(p); }
+size_t vector_bytes(const ConvPlan& p) { return (size_t)tiles_of_output(p) * kRows * kBytes; }
 
 int build_segments(const ConvPlan& p, Segment* out) {
     if (out)
-        for (int ky = 0, n = 0; ky < p.kh; ky++)
-            for (int j = 0; j < runs(p); j++) out[n++] = {ky, j * p.dw * pixel_bytes(p), tiles_of_run(p)};
-    return p.kh * runs(p);
+        for (int t = 0; t < p.kh * p.kw; t++) out[t] = {t / p.kw, t % p.kw * p.dw * pixel_bytes(p), tiles_of_pixel(p)};
+    return p.kh * p.kw;
 }
 
-size_t weight_bytes(const ConvPlan& p) {
-    return (size_t)vectors(p) * (tiles_of_output(p) * kRows * kBytes + kOut * sizeof(int32_t));
-}
+size_t weight_bytes(const ConvPlan& p) { return (size_t)vectors(p) * (vector_bytes(p) + kOut * sizeof(int32_t)); }
 
-// [vector of outputs][run][tile of 64 bits][4 bits][output][bit], then the popcount of each output.
+// [vector of outputs][tap][64 bits][4 bits][output][bit], then the popcount of each output.
 void pack_weights(const ConvPlan& p, const uint8_t* bits, void* out) {
-    const int unit = pixel_bytes(p), taps = p.kh * p.kw, bytes = (p.in_channels + 7) / 8, nv = vectors(p);
-    const size_t per_output = tiles_of_output(p) * kRows * kBytes;
+    const int taps = p.kh * p.kw, bytes = (p.in_channels + 7) / 8;
     int8_t* const weights = (int8_t*)out;
-    int32_t* const pops = (int32_t*)(weights + (size_t)nv * per_output);
+    int32_t* const pops = (int32_t*)(weights + (size_t)vectors(p) * vector_bytes(p));
     memset(out, 0, weight_bytes(p));
     for (int o = 0; o < p.out_channels; o++)
-        for (int t = 0; t < taps; t++) {
-            const int run = t / taps_of_run(p), tap = t % taps_of_run(p);
+        for (int t = 0; t < taps; t++)
             for (int c = 0; c < p.in_channels; c++) {
                 const int one = bits[((size_t)o * taps + t) * bytes + c / 8] >> (c % 8) & 1;
-                const size_t k = (size_t)run * tiles_of_run(p) * kBytes + (size_t)tap * unit + c;
-                weights[(size_t)(o / kOut) * per_output + k / 4 * kBytes + o % kOut * 4 + k % 4] = (int8_t)(1 - 2 * one);
+                const size_t k = (size_t)t * pixel_bytes(p) + c;
+                weights[(size_t)(o / kOut) * vector_bytes(p) + k / 4 * kBytes + o % kOut * 4 + k % 4] = (int8_t)(1 - 2 * one);
                 pops[o] += one;
             }
-        }
 }
 
 int columns(const ConvPlan& p, int out_width) { return (out_width - 1) * p.sw + (p.kw - 1) * p.dw + 1; }
 
 size_t act_row_bytes(const ConvPlan& p, int out_width) {
     const int whole = (out_width + kPixels - 1) / kPixels * kPixels;  // what is read beyond the row is not used
-    return (size_t)columns(p, whole) * pixel_bytes(p) + kBytes;
+    return (size_t)columns(p, whole) * pixel_bytes(p);
 }
 
 void expand_row(const ConvPlan& p, const uint8_t* bits, int bit_stride, int width, int left, int out_width,
@@ -121,9 +114,8 @@ void expand_row(const ConvPlan& p, const uint8_t* bits, int bit_stride, int widt
     memset(to, 0, first * unit);
     to += first * unit;
     const __m512i ones = _mm512_set1_epi8(1);
-    const size_t step = unit < kBytes ? unit : kBytes;  // bytes after a narrow pixel are the next one's
     for (size_t x = 0; x < count; x++, bits += bit_stride)
-        for (size_t c = 0; c < unit; c += step, to += step) {
+        for (size_t c = 0; c < unit; c += kBytes, to += kBytes) {
             uint64_t word;
             memcpy(&word, bits + c / 8, sizeof word);
             _mm512_storeu_si512(to, _mm512_maskz_mov_epi8((__mmask64)word, ones));
@@ -192,17 +184,16 @@ struct Row {
     template <int ACT, int SKIP>
     void run(const ConvPlan& p, const ConvRow& r) const {
         alignas(64) int32_t counts[2][kPixels * kOut];
-        const int tiles = (int)tiles_of_output(p);
-        const size_t per_vector = (size_t)tiles * kRows * kBytes;
+        const int tiles = tiles_of_output(p);
         const int8_t* const weights = (const int8_t*)p.weights;
-        const int32_t* const pops = (const int32_t*)(weights + (size_t)vectors(p) * per_vector);
+        const int32_t* const pops = (const int32_t*)(weights + (size_t)vectors(p) * vector_bytes(p));
         const Tiles configured;
         Prefetch prefetch(r, (r.width + kPixels - 1) / kPixels * vectors(p) * tiles);
         Counted before;
         for (int x = 0; x < r.width; x += kPixels) {
             const int here = r.width - x < kPixels ? r.width - x : kPixels;
             const int8_t* w = weights;
-            for (int o = 0; o < p.out_channels; o += kOut, w += per_vector) {
+            for (int o = 0; o < p.out_channels; o += kOut, w += vector_bytes(p)) {
                 int32_t* const to = counts[before.counts == counts[0]];
                 const int each = (before.pixels + tiles - 1) / tiles;
                 int done = 0;

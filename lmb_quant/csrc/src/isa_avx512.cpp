@@ -194,7 +194,7 @@ const RealKernels kReal = real_and_int8_kernels<F16, Bytes, 6, 4>();
 
 const Isa isa_avx512 = {"avx512", binarize_row<F16>, factor_row<F16>, &kPopcount, &kGradients, &kReal};
 #if defined(LMBQ_AMX)
-const Isa isa_amx = {"amx", binarize_row<F16>, factor_row<F16>, &amx_conv, &kGradients, &kReal};
+const Isa isa_amx = {"amx", binarize_row<F16>, factor_row<F16>, &amx_conv, &kGradients, &kReal, &kPopcount};
 #endif
 
 }  // namespace lmbq

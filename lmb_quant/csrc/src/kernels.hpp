@@ -255,6 +255,7 @@ struct Isa {
     const ConvKernel* conv;
     const GradientKernels* gradients;  // null where nothing is trained
     const RealKernels* real;
+    const ConvKernel* narrow_conv = nullptr;  // for what `conv` does not take, before the portable one; or null
 };
 
 extern const Isa isa_portable;
