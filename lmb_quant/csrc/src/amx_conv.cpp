@@ -132,13 +132,10 @@ struct Counted {
 template <int ACT, int SKIP>
 LMBQ_INLINE void finish(const ConvPlan& p, const ConvRow& r, const Counted& c, int from, int until) {
     const Params<F16, ACT> par(p, c.output);
-    for (int i = from; i < until; i++) {
-        const size_t x = (size_t)(c.first + i), at = x * p.out_channels + c.output;
-        const F16 v = par.scaled(F16{_mm512_cvtepi32_ps(_mm512_load_si512(c.counts + i * kOut))},
-                                 F16::load(r.corr + (size_t)r.cls[x] * p.out_pad + c.output),
-                                 r.factor ? r.factor + x : nullptr);
-        par.template write<SKIP>(v, SKIP ? r.skip + at : nullptr, r.out + at, p.out_channels - c.output);
-    }
+    const RowEnd<F16, ACT, SKIP> end(p, r);
+    for (int i = from; i < until; i++)
+        end.write(par, F16{_mm512_cvtepi32_ps(_mm512_load_si512(c.counts + i * kOut))}, end.pixel((size_t)(c.first + i)),
+                  c.output);
 }
 
 // Counts the differing bits of TILES x 16 pixels and 16 outputs. `between` is called after each tile of weights: what it

@@ -55,6 +55,12 @@ LMBQ_INLINE F16 add(F16 a, F16 b) { return {_mm512_add_ps(a.v, b.v)}; }
 LMBQ_INLINE F16 sub(F16 a, F16 b) { return {_mm512_sub_ps(a.v, b.v)}; }
 LMBQ_INLINE F16 mul(F16 a, F16 b) { return {_mm512_mul_ps(a.v, b.v)}; }
 LMBQ_INLINE F16 multiply_add(F16 a, F16 b, F16 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+LMBQ_INLINE F16 held(F16 a) {
+#if !defined(LMBQ_EMULATE_AVX512)
+    asm("" : "+v"(a.v));
+#endif
+    return a;
+}
 LMBQ_INLINE F16 div(F16 a, F16 b) { return {_mm512_div_ps(a.v, b.v)}; }
 LMBQ_INLINE F16 abs(F16 a) { return {_mm512_abs_ps(a.v)}; }
 LMBQ_INLINE unsigned ge(F16 a, F16 b) { return (unsigned)_mm512_cmp_ps_mask(a.v, b.v, _CMP_GE_OQ); }

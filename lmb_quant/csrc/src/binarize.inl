@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Threshold and pack one row. The order of the additions is part of the definition: columns top to bottom, then left to
+// Threshold and pack rows. The order of the additions is part of the definition: columns top to bottom, then left to
 // right. Included inside an anonymous namespace. The float vector V fulfils:
 //
 //   V::lanes                          8 or 16
@@ -12,8 +12,12 @@
 
 template <class V>
 inline void put_mask(uint8_t* p, unsigned m) {
-    p[0] = (uint8_t)m;
-    if (V::lanes == 16) p[1] = (uint8_t)(m >> 8);
+    if (V::lanes == 16) {
+        const uint16_t both = (uint16_t)m;  // one store, from a mask register where there are any
+        memcpy(p, &both, sizeof both);
+    } else {
+        p[0] = (uint8_t)m;
+    }
 }
 
 template <class V>
@@ -116,18 +120,20 @@ LMBQ_INLINE void interior_stretch(const BinarizeRow& r, int x, int pixels, int c
     }
 }
 
-// What a few rows of a stretch take stays in the first cache while its channels are gone through.
+// What a few rows of a stretch take stays in the first cache while its channels, and the rows to be made, are gone through.
 constexpr int kStretchFloats = 1024;
 
 template <class V, int K, bool AFFINE>
-void binarize_interior(const BinarizeRow& r) {
-    const int half = K / 2, until = r.width - half, C = r.channels, few = kStretchFloats / C;
+void binarize_interior(const BinarizeRow* rows, int count) {
+    const int half = K / 2, until = rows->width - half, C = rows->channels, few = kStretchFloats / C;
     const int stretch = few < 8 ? 8 : few;
     for (int x = half; x < until; x += stretch) {
         const int pixels = until - x < stretch ? until - x : stretch;
-        int c = 0;
-        for (; c + V::lanes <= C; c += V::lanes) interior_stretch<V, K, false, AFFINE>(r, x, pixels, c);
-        if (c < C) interior_stretch<V, K, true, AFFINE>(r, x, pixels, c);
+        for (int i = 0; i < count; i++) {
+            int c = 0;
+            for (; c + V::lanes <= C; c += V::lanes) interior_stretch<V, K, false, AFFINE>(rows[i], x, pixels, c);
+            if (c < C) interior_stretch<V, K, true, AFFINE>(rows[i], x, pixels, c);
+        }
     }
 }
 
@@ -172,34 +178,45 @@ void binarize_anywhere(const BinarizeRow& r, int first, int until) {
 
 // A window of a width known at compile time, every row in frame.
 template <class V, int K, bool AFFINE>
-void binarize_local(const BinarizeRow& r) {
-    const int half = K / 2, W = r.width;
-    if (W <= 2 * half) return binarize_anywhere<V, AFFINE>(r, 0, W);
-    binarize_anywhere<V, AFFINE>(r, 0, half);
-    binarize_interior<V, K, AFFINE>(r);
-    binarize_anywhere<V, AFFINE>(r, W - half, W);
+void binarize_local(const BinarizeRow* rows, int count) {
+    const int half = K / 2, W = rows->width;
+    if (W > 2 * half) binarize_interior<V, K, AFFINE>(rows, count);
+    for (int i = 0; i < count; i++) {
+        if (W <= 2 * half) {
+            binarize_anywhere<V, AFFINE>(rows[i], 0, W);
+        } else {
+            binarize_anywhere<V, AFFINE>(rows[i], 0, half);
+            binarize_anywhere<V, AFFINE>(rows[i], W - half, W);
+        }
+    }
 }
 
 template <class V, bool AFFINE>
-void binarize_by_mean(const BinarizeRow& r) {
-    if (r.threshold == TH_GLOBAL) return binarize_pointwise<V, TH_GLOBAL, AFFINE>(r);
-    if (r.nrows == r.window) switch (r.window) {
-            case 3: return binarize_local<V, 3, AFFINE>(r);
-            case 5: return binarize_local<V, 5, AFFINE>(r);
+void binarize_by_mean(const BinarizeRow* rows, int count) {
+    bool whole = true;  // the windows
+    for (int i = 0; i < count; i++) whole &= rows[i].nrows == rows[i].window;
+    if (rows->threshold == TH_LOCAL && whole) switch (rows->window) {
+            case 3: return binarize_local<V, 3, AFFINE>(rows, count);
+            case 5: return binarize_local<V, 5, AFFINE>(rows, count);
 #if !defined(LMBQ_WASM)  // which is loaded over a network: no code for what no network there has
-            case 7: return binarize_local<V, 7, AFFINE>(r);
-            case 9: return binarize_local<V, 9, AFFINE>(r);
+            case 7: return binarize_local<V, 7, AFFINE>(rows, count);
+            case 9: return binarize_local<V, 9, AFFINE>(rows, count);
 #endif
         }
-    binarize_anywhere<V, AFFINE>(r, 0, r.width);
+    for (int i = 0; i < count; i++) {
+        if (rows->threshold == TH_GLOBAL) binarize_pointwise<V, TH_GLOBAL, AFFINE>(rows[i]);
+        else binarize_anywhere<V, AFFINE>(rows[i], 0, rows[i].width);
+    }
 }
 
 template <class V>
-void binarize_row(const BinarizeRow& r) {
-    switch (r.threshold) {
-        case TH_NONE: return binarize_pointwise<V, TH_NONE, false>(r);
-        case TH_CHANNEL: return binarize_pointwise<V, TH_CHANNEL, false>(r);
+void binarize_rows(const BinarizeRow* rows, int count) {
+    if (rows->threshold == TH_LOCAL || rows->threshold == TH_GLOBAL) {
+        if (rows->shift) return binarize_by_mean<V, true>(rows, count);
+        return binarize_by_mean<V, false>(rows, count);
     }
-    if (r.shift) return binarize_by_mean<V, true>(r);
-    binarize_by_mean<V, false>(r);
+    for (int i = 0; i < count; i++) {
+        if (rows->threshold == TH_NONE) binarize_pointwise<V, TH_NONE, false>(rows[i]);
+        else binarize_pointwise<V, TH_CHANNEL, false>(rows[i]);
+    }
 }

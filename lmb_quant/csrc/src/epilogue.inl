@@ -70,6 +70,33 @@ struct Params {
     }
 };
 
+// Where a row's values go and what they meet on the way. Copies: a vector store may alias all that plan and row hold, so the
+// compiler would read it again for every vector.
+template <class V, int ACT, int SKIP>
+class RowEnd {
+public:
+    struct Pixel {
+        const float *corr, *factor;
+        size_t at;  // of its first value
+    };
+    RowEnd(const ConvPlan& p, const ConvRow& r)
+        : outputs_((size_t)p.out_channels), pad_((size_t)p.out_pad), corr_(r.corr), factor_(r.factor), skip_(r.skip),
+          out_(r.out), cls_(r.cls) {}
+
+    Pixel pixel(size_t x) const { return {corr_ + cls_[x] * pad_, factor_ ? factor_ + x : nullptr, x * outputs_}; }
+    void write(const Params<V, ACT>& par, V count, const Pixel& px, int o) const {
+        const size_t at = px.at + (size_t)o;
+        const V v = par.scaled(count, V::load(px.corr + o), px.factor);
+        par.template write<SKIP>(v, SKIP ? skip_ + at : nullptr, out_ + at, (int)outputs_ - o);
+    }
+
+private:
+    size_t outputs_, pad_;
+    const float *corr_, *factor_, *skip_;
+    float* out_;
+    const uint16_t* cls_;
+};
+
 // Fetches the row that will be wanted soon, a piece with each of `calls`: more at once would wait for memory. Lines, not
 // bytes, so that no division is made on the way: one a row.
 struct Prefetch {

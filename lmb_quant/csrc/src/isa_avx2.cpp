@@ -43,6 +43,10 @@ struct F8 {
 LMBQ_INLINE F8 add(F8 a, F8 b) { return {_mm256_add_ps(a.v, b.v)}; }
 LMBQ_INLINE F8 sub(F8 a, F8 b) { return {_mm256_sub_ps(a.v, b.v)}; }
 LMBQ_INLINE F8 mul(F8 a, F8 b) { return {_mm256_mul_ps(a.v, b.v)}; }
+LMBQ_INLINE F8 held(F8 a) {
+    asm("" : "+x"(a.v));
+    return a;
+}
 LMBQ_INLINE F8 multiply_add(F8 a, F8 b, F8 c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
 LMBQ_INLINE F8 div(F8 a, F8 b) { return {_mm256_div_ps(a.v, b.v)}; }
 LMBQ_INLINE F8 abs(F8 a) { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.v)}; }
@@ -133,6 +137,6 @@ const RealKernels kReal = real_and_int8_kernels<F8, Pairs, 6, 2>();
 
 }  // namespace
 
-const Isa isa_avx2 = {"avx2", binarize_row<F8>, factor_row<F8>, &kLut, &kGradients, &kReal};
+const Isa isa_avx2 = {"avx2", binarize_rows<F8>, factor_row<F8>, &kLut, &kGradients, &kReal};
 
 }  // namespace lmbq

@@ -119,7 +119,7 @@ void expand_row(const ConvPlan& p, const uint8_t* bits, int bit_stride, int widt
 template <int ACT, int SKIP, int PX, int OB>
 LMBQ_INLINE void tile(const ConvPlan& p, const ConvRow& r, int x, int o0, const uint32_t* weights) {
     __m512i acc[PX][OB];  // in registers only if every loop over it is unrolled
-#pragma GCC unroll 4
+#pragma GCC unroll 6
     for (int i = 0; i < PX; i++)
 #pragma GCC unroll 4
         for (int b = 0; b < OB; b++) acc[i][b] = _mm512_setzero_si512();
@@ -133,7 +133,7 @@ LMBQ_INLINE void tile(const ConvPlan& p, const ConvRow& r, int x, int o0, const 
             __m512i wv[OB];
 #pragma GCC unroll 4
             for (int b = 0; b < OB; b++) wv[b] = _mm512_load_si512((const void*)(w + b * kOut));
-#pragma GCC unroll 4
+#pragma GCC unroll 6
             for (int i = 0; i < PX; i++) {
                 const __m512i av = _mm512_set1_epi32((int)a[i * step]);
 #pragma GCC unroll 4
@@ -141,28 +141,27 @@ LMBQ_INLINE void tile(const ConvPlan& p, const ConvRow& r, int x, int o0, const 
             }
         }
     }
+    const RowEnd<F16, ACT, SKIP> end(p, r);
+    typename RowEnd<F16, ACT, SKIP>::Pixel px[PX];
+#pragma GCC unroll 6
+    for (int i = 0; i < PX; i++) px[i] = end.pixel((size_t)(x + i));
 #pragma GCC unroll 4
     for (int b = 0; b < OB; b++) {
         const int o = o0 + b * kOut;
         const Params<F16, ACT> par(p, o);
-#pragma GCC unroll 4
-        for (int i = 0; i < PX; i++) {
-            const size_t at_out = (size_t)(x + i) * p.out_channels + o;
-            const F16 v = par.scaled(F16{_mm512_cvtepi32_ps(acc[i][b])},
-                                    F16::load(r.corr + (size_t)r.cls[x + i] * p.out_pad + o),
-                                    r.factor ? r.factor + x + i : nullptr);
-            par.template write<SKIP>(v, SKIP ? r.skip + at_out : nullptr, r.out + at_out, p.out_channels - o);
-        }
+#pragma GCC unroll 6
+        for (int i = 0; i < PX; i++) end.write(par, F16{_mm512_cvtepi32_ps(acc[i][b])}, px[i], o);
     }
 }
 
 template <int ACT, int SKIP, int OB>
 void block(const ConvPlan& p, const ConvRow& r, int o0, const uint32_t* w) {
-    Prefetch prefetch(r, r.width / 4);
+    constexpr int kPixels = OB == kBlock ? 6 : 4;  // all 32 registers, or little code for what is rare
+    Prefetch prefetch(r, r.width / kPixels);
     int x = 0;
-    for (; x + 4 <= r.width; x += 4) {
+    for (; x + kPixels <= r.width; x += kPixels) {
         prefetch.next();
-        tile<ACT, SKIP, 4, OB>(p, r, x, o0, w);
+        tile<ACT, SKIP, kPixels, OB>(p, r, x, o0, w);
     }
     for (; x < r.width; x++) tile<ACT, SKIP, 1, OB>(p, r, x, o0, w);
 }
@@ -192,9 +191,9 @@ const RealKernels kReal = real_and_int8_kernels<F16, Bytes, 6, 4>();
 
 }  // namespace
 
-const Isa isa_avx512 = {"avx512", binarize_row<F16>, factor_row<F16>, &kPopcount, &kGradients, &kReal};
+const Isa isa_avx512 = {"avx512", binarize_rows<F16>, factor_row<F16>, &kPopcount, &kGradients, &kReal};
 #if defined(LMBQ_AMX)
-const Isa isa_amx = {"amx", binarize_row<F16>, factor_row<F16>, &amx_conv, &kGradients, &kReal, &kPopcount};
+const Isa isa_amx = {"amx", binarize_rows<F16>, factor_row<F16>, &amx_conv, &kGradients, &kReal, &kPopcount};
 #endif
 
 }  // namespace lmbq

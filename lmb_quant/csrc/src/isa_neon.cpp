@@ -36,6 +36,7 @@ struct F4 {
 LMBQ_INLINE F4 add(F4 a, F4 b) { return {vaddq_f32(a.v, b.v)}; }
 LMBQ_INLINE F4 sub(F4 a, F4 b) { return {vsubq_f32(a.v, b.v)}; }
 LMBQ_INLINE F4 mul(F4 a, F4 b) { return {vmulq_f32(a.v, b.v)}; }
+LMBQ_INLINE F4 held(F4 a) { return a; }
 LMBQ_INLINE F4 multiply_add(F4 a, F4 b, F4 c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
 LMBQ_INLINE F4 div(F4 a, F4 b) { return {vdivq_f32(a.v, b.v)}; }
 LMBQ_INLINE F4 abs(F4 a) { return {vabsq_f32(a.v)}; }
@@ -150,6 +151,6 @@ const RealKernels kReal = real_and_int8_kernels<F4, Pairs, 6, 4>();
 
 }  // namespace
 
-const Isa isa_neon = {"neon", binarize_row<F8>, factor_row<F8>, &kLut, &kGradients, &kReal};
+const Isa isa_neon = {"neon", binarize_rows<F8>, factor_row<F8>, &kLut, &kGradients, &kReal};
 
 }  // namespace lmbq

@@ -48,6 +48,7 @@ struct F8 {
 inline F8 add(const F8& a, const F8& b) { LMBQ_EACH(a.v[i] + b.v[i]); }
 inline F8 sub(const F8& a, const F8& b) { LMBQ_EACH(a.v[i] - b.v[i]); }
 inline F8 mul(const F8& a, const F8& b) { LMBQ_EACH(a.v[i] * b.v[i]); }
+inline const F8& held(const F8& a) { return a; }
 inline F8 multiply_add(const F8& a, const F8& b, const F8& c) { LMBQ_EACH(a.v[i] * b.v[i] + c.v[i]); }
 inline F8 exp2_of_low_bits(const F8& t) { LMBQ_EACH(exp2_of_low_bits(t.v[i])); }
 inline F8 div(const F8& a, const F8& b) { LMBQ_EACH(a.v[i] / b.v[i]); }
@@ -127,6 +128,6 @@ inline F8 floats(const Pairs::Sums& s) { LMBQ_EACH((float)s.v[i]); }
 
 static const GradientKernels kGradients = gradient_kernels<F8>();
 static const RealKernels kReal = real_and_int8_kernels<F8, Pairs, 4, 1>();
-const Isa isa_portable = {"portable", binarize_row<F8>, factor_row<F8>, &portable_conv, &kGradients, &kReal};
+const Isa isa_portable = {"portable", binarize_rows<F8>, factor_row<F8>, &portable_conv, &kGradients, &kReal};
 
 }  // namespace lmbq

@@ -39,6 +39,7 @@ struct F4 {
 LMBQ_INLINE F4 add(F4 a, F4 b) { return {wasm_f32x4_add(a.v, b.v)}; }
 LMBQ_INLINE F4 sub(F4 a, F4 b) { return {wasm_f32x4_sub(a.v, b.v)}; }
 LMBQ_INLINE F4 mul(F4 a, F4 b) { return {wasm_f32x4_mul(a.v, b.v)}; }
+LMBQ_INLINE F4 held(F4 a) { return a; }
 LMBQ_INLINE F4 multiply_add(F4 a, F4 b, F4 c) {
 #ifdef __wasm_relaxed_simd__
     return {wasm_f32x4_relaxed_madd(a.v, b.v, c.v)};
@@ -145,6 +146,6 @@ const RealKernels kReal = real_kernels<F4, 2, 4>();
 
 }  // namespace
 
-const Isa isa_wasm = {"wasm", binarize_row<F8>, factor_row<F8>, &kLut, nullptr, &kReal};
+const Isa isa_wasm = {"wasm", binarize_rows<F8>, factor_row<F8>, &kLut, nullptr, &kReal};
 
 }  // namespace lmbq

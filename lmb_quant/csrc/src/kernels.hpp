@@ -250,7 +250,8 @@ struct RealKernels {
 
 struct Isa {
     const char* name;
-    void (*binarize_row)(const BinarizeRow&);
+    // of one width and kind; rows that follow one another share what their windows have in common while it is in cache
+    void (*binarize_rows)(const BinarizeRow* rows, int count);
     void (*factor_row)(const FactorRow&);
     const ConvKernel* conv;
     const GradientKernels* gradients;  // null where nothing is trained

@@ -21,7 +21,7 @@ LayerSweep::LayerSweep(const LayerImage& like)
       in_row_(like.in_row()) {
     act_bytes_ = (layer_.conv->act_row_bytes(p_, shape_.ow) + 63) / 64 * 64;
     reach_ = (p_.kh - 1) * p_.dh + 1;
-    ring_rows_ = std::min(reach_, shape_.h);
+    ring_rows_ = std::min(reach_ + RowBinarizer::kAtOnce - 1, shape_.h);
     // at the time a row is packed, this many of the rows in its window are overwritten
     saved_rows_ = like.in_place ? std::max(0, layer_.threshold.window / 2 - layer_.pad_bottom) : 0;
 }
@@ -48,20 +48,17 @@ void LayerSweep::run(const LayerImage& image, int band, RowSink& sink) {
     char* zero_row = ring_ + act_bytes_ * (size_t)ring_rows_;
     std::memset(zero_row, 0, act_bytes_);
 
-    // of the rows that two bands read, one keeps the bits
-    const int owned[2] = {band == 0 ? 0 : y0 * p_.sh - layer_.pad_top,
-                          band + 1 == b.bands ? h : y1 * p_.sh - layer_.pad_top};
+    const Owned owned{band == 0 ? 0 : y0 * p_.sh - layer_.pad_top, band + 1 == b.bands ? h : y1 * p_.sh - layer_.pad_top};
+    const int last = std::min(h, (y1 - 1) * p_.sh - layer_.pad_top + reach_);  // no row from here on is read
+    const int at_once = p_.sh <= reach_ ? RowBinarizer::kAtOnce : 1;  // where every row is read
     int packed = 0;  // rows before it are in the ring or no longer needed
     for (int y = y0; y < y1; y++) {
         const int top = y * p_.sh - layer_.pad_top, bottom = std::min(h, top + reach_);
         source.set_overwritten(image.in_place ? y : 0);
-        for (packed = std::max(packed, std::max(0, top)); packed < bottom; packed++) {
-            lap(image, LMBQ_PART_REST);
-            const uint8_t* const bits = bits_of(image, source, packed, owned);
-            lap(image, LMBQ_PART_THRESHOLD);
-            layer_.conv->expand_row(p_, bits, binarizer_.bit_stride(), shape_.w, layer_.pad_left, shape_.ow,
-                                    ring_ + act_bytes_ * (size_t)(packed % ring_rows_));
-            lap(image, LMBQ_PART_PACKING);
+        for (packed = std::max(packed, std::max(0, top)); packed < bottom;) {
+            const int count = std::min(at_once, last - packed);
+            pack(image, source, packed, count, owned);
+            packed += count;
         }
         for (int k = 0; k < p_.kh; k++) {
             const int r = top + k * p_.dh;
@@ -90,12 +87,18 @@ void LayerSweep::run(const LayerImage& image, int band, RowSink& sink) {
     }
 }
 
-const uint8_t* LayerSweep::bits_of(const LayerImage& image, const RowSource& source, int y, const int (&owned)[2]) {
-    const size_t at = (size_t)y * image.bit_row();
-    if (image.bits.given) return image.bits.given + at;
-    const uint8_t* row = binarizer_.run(source, y);
-    if (image.bits.kept && y >= owned[0] && y < owned[1]) std::memcpy(image.bits.kept + at, row, image.bit_row());
-    return row;
+void LayerSweep::pack(const LayerImage& image, const RowSource& source, int y, int count, Owned owned) {
+    lap(image, LMBQ_PART_REST);
+    if (!image.bits.given) binarizer_.run(source, y, count);
+    lap(image, LMBQ_PART_THRESHOLD);
+    for (int i = 0; i < count; i++, y++) {
+        const size_t at = (size_t)y * image.bit_row();
+        const uint8_t* const bits = image.bits.given ? image.bits.given + at : binarizer_.bits(i);
+        if (image.bits.kept && y >= owned.first && y < owned.until) std::memcpy(image.bits.kept + at, bits, image.bit_row());
+        layer_.conv->expand_row(p_, bits, binarizer_.bit_stride(), shape_.w, layer_.pad_left, shape_.ow,
+                                ring_ + act_bytes_ * (size_t)(y % ring_rows_));
+    }
+    lap(image, LMBQ_PART_PACKING);
 }
 
 // of a row that is not overwritten yet: output rows are those of the input

@@ -42,7 +42,10 @@ public:
     void run(const LayerImage& image, int band, RowSink& sink);
 
 private:
-    const uint8_t* bits_of(const LayerImage& image, const RowSource& source, int y, const int (&owned)[2]);
+    struct Owned {  // rows of bits that two bands read: one keeps them
+        int first, until;
+    };
+    void pack(const LayerImage& image, const RowSource& source, int y, int count, Owned owned);
     const float* factors(const LayerImage& image, int y) const;
     static void lap(const LayerImage& image, lmbq_part part) {
         if (image.clock) image.clock->lap(image.stage, part);

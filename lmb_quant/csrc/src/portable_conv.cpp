@@ -96,8 +96,9 @@ struct Row {
     void run(const ConvPlan& p, const ConvRow& r) const {
         const int words = group_words(p), u = p.unit, per_out = p.out_channels / p.groups;
         const uint64_t* weights = (const uint64_t*)p.weights;
+        const RowEnd<F1, ACT, SKIP> end(p, r);
         for (int x = 0; x < r.width; x++) {
-            const float* corr = r.corr + (size_t)r.cls[x] * p.out_pad;
+            const auto px = end.pixel((size_t)x);
             const uint64_t* w = weights;
             for (int o = 0; o < p.out_channels; o++) {
                 int count = 0;
@@ -106,10 +107,7 @@ struct Row {
                     for (int kx = 0; kx < p.kw; kx++, a += (size_t)p.dw * u)
                         for (int i = 0; i < words; i++) count += popcount(a[i] ^ *w++);
                 }
-                const size_t at = (size_t)x * p.out_channels + o;
-                const Params<F1, ACT> par(p, o);
-                const F1 v = par.scaled(F1{(float)count}, F1{corr[o]}, r.factor ? r.factor + x : nullptr);
-                par.template write<SKIP>(v, SKIP ? r.skip + at : nullptr, r.out + at, 1);
+                end.write(Params<F1, ACT>(p, o), F1{(float)count}, px, o);
             }
         }
     }

@@ -5,6 +5,7 @@
 // float vector V fulfils what is asked there, and:
 //
 //   multiply_add(a, b, c)   a b + c, rounded once or twice
+//   held(a)                 a, in a register: the compiler does not read it from memory anew for each use
 
 // Vectors of a group's outputs, and floats of one such vector's weights.
 template <class V>
@@ -79,16 +80,19 @@ template <class V, int ACT, bool SKIP, int PX, int NV>
 LMBQ_INLINE void real_store(const RealPlan& p, const RealRow& r, const V (&acc)[PX][NV], size_t x, int o) {
     constexpr int kSkip = SKIP ? SKIP_AFTER_ACT : SKIP_NONE;
     const size_t O = p.out_channels, at = x * O + o;
-    const float* skip = SKIP ? r.skip + at : nullptr;
-    float* out = r.out + at;
+    const float* const skips = SKIP ? r.skip + at : nullptr;
+    float* const outs = r.out + at;
+    const OutputChannels channels = p.channels;
 #pragma GCC unroll 8
     for (int v = 0; v < NV; v++) {
-        const Params<V, ACT> par(p.channels, o + v * V::lanes);
+        const Params<V, ACT> par(channels, o + v * V::lanes);
+        const float* skip = SKIP ? skips + v * V::lanes : nullptr;
+        float* out = outs + v * V::lanes;
 #pragma GCC unroll 8
-        for (int i = 0; i < PX; i++) {
-            const size_t to = i * O + v * V::lanes;
+        for (int i = 0; i < PX; i++, out += O) {
             const V sum = add(acc[i][v], par.bias);
-            par.template finished<kSkip>(sum, SKIP ? V::load(skip + to) : sum).store(out + to);
+            par.template finished<kSkip>(sum, SKIP ? V::load(skip) : sum).store(out);
+            if (SKIP) skip += O;
         }
     }
 }
@@ -184,42 +188,52 @@ void real_dense_row(const RealPlan& p, const RealRow& r) {
         }
 }
 
-// PX pixels of one vector of channels; K > 0: a kernel known at compile time. A value that is read serves all the pixels
+// PX pixels of NV vectors of channels; K > 0: a kernel known at compile time. A value that is read serves all the pixels
 // that need it.
-template <class V, int PX, int K, bool PART>
+template <class V, int PX, int NV, int K, bool PART>
 LMBQ_INLINE void depthwise_tile(const RealPlan& p, const RealRow& r, size_t x, int c) {
     const size_t C = p.in_channels;
     const int left = p.in_channels - c;
     auto read = [=](const float* a) __attribute__((always_inline)) { return PART ? V::load_part(a, left) : V::load(a); };
-    V acc[PX][1];
+    V acc[PX][NV];
 #pragma GCC unroll 8
-    for (int i = 0; i < PX; i++) acc[i][0] = V::zero();
+    for (int i = 0; i < PX; i++)
+#pragma GCC unroll 2
+        for (int v = 0; v < NV; v++) acc[i][v] = V::zero();
     const float* w = p.weights + c;
     const int k = K ? K : p.kernel;
 #pragma GCC unroll 3
     for (int ky = 0; ky < k; ky++) {
         const float* a = r.rows[ky] + x * C + c;
         if constexpr (K > 0) {
-            V weights[K];
+            V weights[K][NV];
 #pragma GCC unroll 3
-            for (int kx = 0; kx < K; kx++, w += p.out_pad) weights[kx] = V::load(w);
+            for (int kx = 0; kx < K; kx++, w += p.out_pad)
+#pragma GCC unroll 2
+                for (int v = 0; v < NV; v++) weights[kx][v] = V::load(w + v * V::lanes);
 #pragma GCC unroll 10
-            for (int j = 0; j < PX + K - 1; j++) {
-                const V v = read(a + j * C);
+            for (int j = 0; j < PX + K - 1; j++, a += C)
+#pragma GCC unroll 2
+                for (int v = 0; v < NV; v++) {
+                    const V value = held(read(a + v * V::lanes));
 #pragma GCC unroll 3
-                for (int kx = 0; kx < K; kx++)
-                    if (j - kx >= 0 && j - kx < PX) acc[j - kx][0] = multiply_add(weights[kx], v, acc[j - kx][0]);
-            }
+                    for (int kx = 0; kx < K; kx++)
+                        if (j - kx >= 0 && j - kx < PX)
+                            acc[j - kx][v] = multiply_add(weights[kx][v], value, acc[j - kx][v]);
+                }
         } else {
-            for (int kx = 0; kx < k; kx++, w += p.out_pad, a += C) {
-                const V weight = V::load(w);
+            for (int kx = 0; kx < k; kx++, w += p.out_pad, a += C)
+#pragma GCC unroll 2
+                for (int v = 0; v < NV; v++) {
+                    const V weight = V::load(w + v * V::lanes);
 #pragma GCC unroll 8
-                for (int i = 0; i < PX; i++) acc[i][0] = multiply_add(weight, read(a + i * C), acc[i][0]);
-            }
+                    for (int i = 0; i < PX; i++)
+                        acc[i][v] = multiply_add(weight, read(a + i * C + v * V::lanes), acc[i][v]);
+                }
         }
     }
-    if constexpr (PART || PX == 1 || K == 0) real_keep_slowly<V, PX, 1>(p, r, acc, x, c, p.out_channels);
-    else real_keep_any<V, PX, 1>(p, r, acc, x, c, p.out_channels);
+    if constexpr (PART || PX == 1 || K == 0) real_keep_slowly<V, PX, NV>(p, r, acc, x, c, p.out_channels);
+    else real_keep_any<V, PX, NV>(p, r, acc, x, c, p.out_channels);
 }
 
 template <int PX>
@@ -234,9 +248,11 @@ void depthwise_row(const RealPlan& p, const RealRow& r) {
     const size_t width = r.width;
     auto tiles = [&](auto pixels, size_t x) {
         constexpr int PX = decltype(pixels)::value;
+        constexpr int NV = V::lanes == 16 && PX > 1 ? 2 : 1;  // AVX-512 has the registers
         int c = 0;
-        for (; c + V::lanes <= p.in_channels; c += V::lanes) depthwise_tile<V, PX, K, false>(p, r, x, c);
-        if (c < p.in_channels) depthwise_tile<V, PX, K, true>(p, r, x, c);
+        for (; c + NV * V::lanes <= p.in_channels; c += NV * V::lanes) depthwise_tile<V, PX, NV, K, false>(p, r, x, c);
+        for (; c + V::lanes <= p.in_channels; c += V::lanes) depthwise_tile<V, PX, 1, K, false>(p, r, x, c);
+        if (c < p.in_channels) depthwise_tile<V, PX, 1, K, true>(p, r, x, c);
     };
     size_t x = 0;
     for (; x + kAtOnce <= width; x += kAtOnce) tiles(Pixels<kAtOnce>(), x);

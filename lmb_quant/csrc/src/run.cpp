@@ -169,10 +169,12 @@ void run_binarize(const Isa& isa, const Thresholding& th, const float* x, uint8_
     for (int64_t i = 0; i < n; i++) {
         binarizer.start(global ? means + (size_t)i * (size_t)c : nullptr);
         const RowSource source(x + (size_t)i * (size_t)h * row, row);
-        for (int64_t y = 0; y < h; y++) {
-            const uint8_t* b = binarizer.run(source, (int)y);
-            for (int64_t px = 0; px < w; px++, bits += bytes)
-                std::memcpy(bits, b + (size_t)px * (size_t)binarizer.bit_stride(), bytes);
+        for (int y = 0, count; y < h; y += count) {
+            count = std::min(RowBinarizer::kAtOnce, (int)h - y);
+            binarizer.run(source, y, count);
+            for (int k = 0; k < count; k++)
+                for (int64_t px = 0; px < w; px++, bits += bytes)
+                    std::memcpy(bits, binarizer.bits(k) + (size_t)px * (size_t)binarizer.bit_stride(), bytes);
         }
     }
 }

@@ -10,40 +10,48 @@ namespace lmbq {
 
 RowBinarizer::RowBinarizer(const Isa& isa, const Thresholding& th, int h, int w, int c)
     : isa_(isa), th_(th), h_(h) {
-    row_.width = w;
-    row_.channels = c;
-    row_.window = th.window;
-    row_.threshold = th.kind;
-    row_.t = th.t.data();
-    row_.shift = th.t.empty() ? nullptr : th.t.data();
-    row_.gain = th.gain.empty() ? nullptr : th.gain.data();
-    row_.bit_stride = (c + 63) / 64 * 8;
-    for (row_.ring_pixels = 1; row_.ring_pixels <= th.window;) row_.ring_pixels *= 2;
+    BinarizeRow row{};
+    row.width = w;
+    row.channels = c;
+    row.window = th.window;
+    row.threshold = th.kind;
+    row.t = th.t.data();
+    row.shift = th.t.empty() ? nullptr : th.t.data();
+    row.gain = th.gain.empty() ? nullptr : th.gain.data();
+    row.bit_stride = (c + 63) / 64 * 8;
+    for (row.ring_pixels = 1; row.ring_pixels <= th.window;) row.ring_pixels *= 2;
+    std::fill_n(rows_, kAtOnce, row);
 }
 
 void RowBinarizer::lay_out(Carver& carver) {
-    bits_ = carver.take<uint8_t>((size_t)row_.width * (size_t)row_.bit_stride);
-    row_.bits = bits_;
+    const BinarizeRow& like = rows_[0];
+    for (BinarizeRow& row : rows_) row.bits = carver.take<uint8_t>((size_t)like.width * (size_t)like.bit_stride);
     if (th_.kind != TH_LOCAL) return;
-    rows_ = carver.take<const float*>((size_t)th_.window);
-    row_.columns = carver.take<float>((size_t)row_.ring_pixels * (size_t)((row_.channels + 15) / 16 * 16));
+    windows_ = carver.take<const float*>((size_t)th_.window, (size_t)kAtOnce);
+    float* columns = carver.take<float>((size_t)like.ring_pixels * (size_t)((like.channels + 15) / 16 * 16));
+    for (BinarizeRow& row : rows_) row.columns = columns;
 }
 
 void RowBinarizer::start(const float* means) {
-    std::memset(bits_, 0, (size_t)row_.width * (size_t)row_.bit_stride);
-    if (th_.kind == TH_GLOBAL) row_.t = means;
+    for (BinarizeRow& row : rows_) {
+        std::memset(row.bits, 0, (size_t)row.width * (size_t)row.bit_stride);
+        if (th_.kind == TH_GLOBAL) row.t = means;
+    }
 }
 
-const uint8_t* RowBinarizer::run(const RowSource& source, int y) {
-    row_.center = source.row(y);
-    if (th_.kind == TH_LOCAL) {
-        const int half = th_.window / 2, y0 = std::max(0, y - half), y1 = std::min(h_ - 1, y + half);
-        row_.nrows = y1 - y0 + 1;
-        for (int i = 0; i < row_.nrows; i++) rows_[i] = source.row(y0 + i);
-        row_.rows = rows_;
+void RowBinarizer::run(const RowSource& source, int y, int count) {
+    const int half = th_.window / 2;
+    for (int i = 0; i < count; i++, y++) {
+        BinarizeRow& row = rows_[i];
+        row.center = source.row(y);
+        if (th_.kind != TH_LOCAL) continue;
+        const float** window = windows_ + (size_t)i * (size_t)th_.window;
+        const int y0 = std::max(0, y - half), y1 = std::min(h_ - 1, y + half);
+        row.nrows = y1 - y0 + 1;
+        for (int k = 0; k < row.nrows; k++) window[k] = source.row(y0 + k);
+        row.rows = window;
     }
-    isa_.binarize_row(row_);
-    return bits_;
+    isa_.binarize_rows(rows_, count);
 }
 
 void row_sums(const float* row, int w, int c, double* sums) {

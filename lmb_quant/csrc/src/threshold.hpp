@@ -36,16 +36,19 @@ public:
     RowBinarizer(const Isa& isa, const Thresholding& th, int h, int w, int c);
     void lay_out(Carver& carver);
     void start(const float* means);  // GLOBAL: this image's means
-    const uint8_t* run(const RowSource& source, int y);
-    int bit_stride() const { return row_.bit_stride; }
+    // Of `count` rows from y on, at most kAtOnce: bits(i) has those of row y + i.
+    void run(const RowSource& source, int y, int count);
+    const uint8_t* bits(int i) const { return rows_[i].bits; }
+    int bit_stride() const { return rows_[0].bit_stride; }
+
+    static constexpr int kAtOnce = 2;
 
 private:
     const Isa& isa_;
     const Thresholding& th_;
     int h_;
-    BinarizeRow row_{};
-    uint8_t* bits_ = nullptr;
-    const float** rows_ = nullptr;
+    BinarizeRow rows_[kAtOnce] = {};
+    const float** windows_ = nullptr;  // rows of each window
 };
 
 // The sums of a row's channels, and from those of all rows the means, in double, summed row by row.
