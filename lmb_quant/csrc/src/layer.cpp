@@ -113,10 +113,9 @@ Layer::Layer(const lmbq_layer_desc& d) {
     threshold.window = d.threshold == LMBQ_THRESHOLD_LOCAL ? d.window : 1;
     threshold.set(d.thresholds, d.gain, d.in_channels);
 
-    conv = isa->conv->supports(plan)                                 ? isa->conv
-           : isa->narrow_conv && isa->narrow_conv->supports(plan) ? isa->narrow_conv
-                                                                  : &portable_conv;
-    if (!conv->supports(plan)) throw Error(LMBQ_INVALID, "more than 2^23 bits an output value");
+    for (const ConvKernel* kernel : {isa->conv, isa->narrow_conv, &portable_conv})
+        if (!conv && kernel && kernel->supports(plan)) conv = kernel;
+    if (!conv) throw Error(LMBQ_INVALID, "more than 2^23 bits an output value");
     plan.unit = conv->unit(plan);
     segments_.resize((size_t)conv->build_segments(plan, nullptr));
     conv->build_segments(plan, segments_.data());

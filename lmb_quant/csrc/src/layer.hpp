@@ -37,7 +37,7 @@ public:
     Shape shape(int64_t h, int64_t w) const;
 
     const Isa* isa;
-    const ConvKernel* conv;
+    const ConvKernel* conv = nullptr;
     ConvPlan plan{};
     Thresholding threshold;
     ConvPlan sums{};  // the same convolution alone: alpha times the sums of bits
