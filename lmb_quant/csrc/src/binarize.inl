@@ -176,24 +176,20 @@ void binarize_anywhere(const BinarizeRow& r, int first, int until) {
     }
 }
 
-// A window of a width known at compile time, every row in frame.
+// A window of a width known at compile time, every row of it in frame, and in the middle of the row every column.
 template <class V, int K, bool AFFINE>
 void binarize_local(const BinarizeRow* rows, int count) {
     const int half = K / 2, W = rows->width;
-    if (W > 2 * half) binarize_interior<V, K, AFFINE>(rows, count);
+    binarize_interior<V, K, AFFINE>(rows, count);
     for (int i = 0; i < count; i++) {
-        if (W <= 2 * half) {
-            binarize_anywhere<V, AFFINE>(rows[i], 0, W);
-        } else {
-            binarize_anywhere<V, AFFINE>(rows[i], 0, half);
-            binarize_anywhere<V, AFFINE>(rows[i], W - half, W);
-        }
+        binarize_anywhere<V, AFFINE>(rows[i], 0, half);
+        binarize_anywhere<V, AFFINE>(rows[i], W - half, W);
     }
 }
 
 template <class V, bool AFFINE>
 void binarize_by_mean(const BinarizeRow* rows, int count) {
-    bool whole = true;  // the windows
+    bool whole = rows->width >= rows->window;  // windows in the middle of the rows
     for (int i = 0; i < count; i++) whole &= rows[i].nrows == rows[i].window;
     if (rows->threshold == TH_LOCAL && whole) switch (rows->window) {
             case 3: return binarize_local<V, 3, AFFINE>(rows, count);

@@ -222,14 +222,12 @@ LMBQ_INLINE void depthwise_tile(const RealPlan& p, const RealRow& r, size_t x, i
                             acc[j - kx][v] = multiply_add(weights[kx][v], value, acc[j - kx][v]);
                 }
         } else {
-            for (int kx = 0; kx < k; kx++, w += p.out_pad, a += C)
-#pragma GCC unroll 2
-                for (int v = 0; v < NV; v++) {
-                    const V weight = V::load(w + v * V::lanes);
+            static_assert(NV == 1);
+            for (int kx = 0; kx < k; kx++, w += p.out_pad, a += C) {
+                const V weight = V::load(w);
 #pragma GCC unroll 8
-                    for (int i = 0; i < PX; i++)
-                        acc[i][v] = multiply_add(weight, read(a + i * C + v * V::lanes), acc[i][v]);
-                }
+                for (int i = 0; i < PX; i++) acc[i][0] = multiply_add(weight, read(a + i * C), acc[i][0]);
+            }
         }
     }
     if constexpr (PART || PX == 1 || K == 0) real_keep_slowly<V, PX, NV>(p, r, acc, x, c, p.out_channels);
@@ -248,7 +246,7 @@ void depthwise_row(const RealPlan& p, const RealRow& r) {
     const size_t width = r.width;
     auto tiles = [&](auto pixels, size_t x) {
         constexpr int PX = decltype(pixels)::value;
-        constexpr int NV = V::lanes == 16 && PX > 1 ? 2 : 1;  // AVX-512 has the registers
+        constexpr int NV = V::lanes == 16 && PX > 1 && K > 0 ? 2 : 1;  // AVX-512 has the registers
         int c = 0;
         for (; c + NV * V::lanes <= p.in_channels; c += NV * V::lanes) depthwise_tile<V, PX, NV, K, false>(p, r, x, c);
         for (; c + V::lanes <= p.in_channels; c += V::lanes) depthwise_tile<V, PX, 1, K, false>(p, r, x, c);
