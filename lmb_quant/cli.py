@@ -61,13 +61,18 @@ def convert(
     param_key: Annotated[
         str | None, typer.Option(help="params or params_ema; default: params_ema where the file holds it.")
     ] = None,
+    upscale: Annotated[
+        int | None, typer.Option(help="SR factor of a network that was trained on enlarged images (upscale: 1).")
+    ] = None,
     real_weights: _RealWeights = "float32",
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
     """Pack a trained network: 1-bit weights, for lmb-quant upscale --model and lmb_quant.load()."""
     from lmb_quant.integrations.basicsr.packing import pack_checkpoint  # the host is heavy and optional
 
-    packed = pack_checkpoint(checkpoint, opt, output, param_key=param_key, real_weights=real_weights, force=force)
+    packed = pack_checkpoint(
+        checkpoint, opt, output, param_key=param_key, upscale=upscale, real_weights=real_weights, force=force
+    )
     weights = {"params_ema": "params_ema (the moving average)", "params": "params (the plain weights)"}
     _say(f"{output}: {output.stat().st_size:,} bytes, {packed.kind} with {weights.get(str(packed.key), 'the weights')}")
     if not packed.has_arch:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -96,13 +97,14 @@ def _one_thread() -> Iterator[None]:
 
 
 class ImageStore:
-    """HR/LR pairs of a list of files. Every file is decoded once, so a bad one is found at the start.
+    """HR images of a list of files, and LR ones of each SR factor.
 
-    LR images are kept in memory, and HR images as long as they fit into the budget; the others are decoded on each use.
+    Every file is decoded once, so a bad one is found at the start. LR images are kept in memory, and HR images as long
+    as they fit into the budget; the others are decoded on each use.
 
     Args:
         paths: The HR files.
-        upscale: SR factor: HR is cropped to a multiple of it.
+        upscales: SR factors: HR is cropped to a multiple of all.
         min_size: Least HR height and width after the crop, in pixels.
         skip_small: Whether smaller images are left out; otherwise they are an error.
         budget: Bytes of HR pixels to keep.
@@ -111,11 +113,13 @@ class ImageStore:
         LMBError: If a file cannot be read or is too small; names it. If all are left out.
     """
 
-    def __init__(self, paths: Sequence[Path], *, upscale: int, min_size: int, skip_small: bool, budget: int) -> None:
+    def __init__(
+        self, paths: Sequence[Path], *, upscales: Sequence[int], min_size: int, skip_small: bool, budget: int
+    ) -> None:
         self.paths: list[Path] = []
-        self.upscale = upscale
+        self.multiple = math.lcm(*upscales)
         self._hr: list[BGRImage | None] = []
-        self._lr: list[BGRImage] = []
+        self._lr: dict[int, list[BGRImage]] = {upscale: [] for upscale in upscales}
         self.kept_bytes = 0
         with _one_thread():
             self._read(paths, min_size=min_size, skip_small=skip_small, budget=budget)
@@ -124,17 +128,18 @@ class ImageStore:
 
     def _read(self, paths: Sequence[Path], *, min_size: int, skip_small: bool, budget: int) -> None:
         for path in tqdm(paths, desc="Reading images", unit="image", disable=None, leave=False):
-            hr = crop_to_multiple(read_bgr(path), self.upscale)
+            hr = crop_to_multiple(read_bgr(path), self.multiple)
             if min(hr.shape[:2]) < min_size:
                 if skip_small:
                     continue
                 height, width = hr.shape[:2]
                 raise LMBError(
-                    f"{path}: {width} x {height} pixels (cropped to a multiple of {self.upscale}) is too small. "
+                    f"{path}: {width} x {height} pixels (cropped to a multiple of {self.multiple}) is too small. "
                     f"Allowed: at least {min_size} x {min_size}. Remove it, lower gt_size, or set skip_small: true."
                 )
             self.paths.append(path)
-            self._lr.append(reduce_image(hr, self.upscale))
+            for upscale, lr in self._lr.items():
+                lr.append(reduce_image(hr, upscale))
             keep = self.kept_bytes + hr.nbytes <= budget
             self._hr.append(np.ascontiguousarray(hr) if keep else None)
             self.kept_bytes += hr.nbytes if keep else 0
@@ -147,23 +152,25 @@ class ImageStore:
         """HR images that did not fit into the budget."""
         return sum(hr is None for hr in self._hr)
 
-    def pair(self, index: int) -> tuple[BGRImage, BGRImage]:
+    def pair(self, index: int, upscale: int) -> tuple[BGRImage, BGRImage]:
         """Returns HR ``(H, W, 3)`` and LR ``(H / upscale, W / upscale, 3)``, BGR, uint8; not to be written to."""
         hr = self._hr[index]
         if hr is None:
-            hr = crop_to_multiple(read_bgr(self.paths[index]), self.upscale)
-        return hr, self._lr[index]
+            hr = crop_to_multiple(read_bgr(self.paths[index]), self.multiple)
+        return hr, self._lr[upscale][index]
 
 
-def open_store(paths: Sequence[Path], *, upscale: int, min_size: int, skip_small: bool, budget: int) -> ImageStore:
+def open_store(
+    paths: Sequence[Path], *, upscales: Sequence[int], min_size: int, skip_small: bool, budget: int
+) -> ImageStore:
     """Returns the :class:`ImageStore` of unchanged files read before in this process, or reads them."""
     files = tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in paths)
-    return _open_store(files, upscale, min_size, skip_small, budget)
+    return _open_store(files, tuple(upscales), min_size, skip_small, budget)
 
 
 @lru_cache(maxsize=16)
 def _open_store(
-    files: tuple[tuple[Path, int, int], ...], upscale: int, min_size: int, skip_small: bool, budget: int
+    files: tuple[tuple[Path, int, int], ...], upscales: tuple[int, ...], min_size: int, skip_small: bool, budget: int
 ) -> ImageStore:
     paths = [path for path, _, _ in files]
-    return ImageStore(paths, upscale=upscale, min_size=min_size, skip_small=skip_small, budget=budget)
+    return ImageStore(paths, upscales=upscales, min_size=min_size, skip_small=skip_small, budget=budget)

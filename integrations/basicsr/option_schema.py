@@ -131,6 +131,7 @@ class HRImages(Dataset):
     use_rot: _Switch = True
     color: _Text | None = None
     degradation: _Mapping | None = None
+    interpolated: Any = None
     cache_gb: _Size = 4
 
 

@@ -35,6 +35,7 @@ def pack_checkpoint(
     output: Path,
     *,
     param_key: str | None = None,
+    upscale: int | None = None,
     real_weights: RealWeights = "float32",
     force: bool = False,
 ) -> Packed:
@@ -45,6 +46,7 @@ def pack_checkpoint(
         option_file: The training's option file, or a test's: its ``network_g`` is the network.
         output: The packed file.
         param_key: The entry; by default ``params_ema``, the moving average, where the file holds it, else ``params``.
+        upscale: SR factor in place of the option file's, for a network that was trained on images enlarged by several.
         real_weights: As in :func:`lmb_quant.save`.
         force: Whether an existing file is replaced.
 
@@ -60,7 +62,7 @@ def pack_checkpoint(
     content = load_file(checkpoint)
     key = _key(content, checkpoint, param_key)
     path = find_option_file(option_file)
-    network = build_of(path, check_network(read_options(path), str(path)))
+    network = build_of(path, _with_upscale(check_network(read_options(path), str(path)), upscale, path))
     if not any(binary_convs(network)):
         raise LMBError(f"{path}: network_g: it is a float network. Allowed: one with a recipe, which can be packed.")
     load_weights(network, checkpoint, param_key=key)
@@ -71,6 +73,17 @@ def pack_checkpoint(
     save(packed, output, real_weights=real_weights)
     kind = type(packed).__name__
     return Packed(kind, key, architecture_of(packed) is not None)
+
+
+def _with_upscale(network: dict[str, Any], upscale: int | None, path: Path) -> dict[str, Any]:
+    if upscale is None:
+        return network
+    if network.get("upscale") != 1:
+        raise LMBError(
+            f"--upscale: {upscale} does not fit {path}, whose network_g has upscale: {network.get('upscale')!r}. "
+            "Allowed: for a network that was trained on enlarged images, with upscale: 1."
+        )
+    return {**network, "upscale": upscale}
 
 
 def _key(content: dict[str, Any], checkpoint: Path, asked: str | None) -> str | None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Super-resolution networks as plain modules: a float network plus a recipe."""
 
+from ._blocks import UPSCALES as UPSCALES
 from ._registry import ARCHITECTURES as ARCHITECTURES
 from ._registry import Architecture as Architecture
 from ._registry import architecture as architecture

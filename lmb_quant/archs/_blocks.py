@@ -15,14 +15,14 @@ from lmb_quant.rewrite import RecipeLike, binarize
 UPSCALES = (2, 3, 4)
 
 
-def check_upscale(upscale: int) -> int:
-    """Returns the SR factor if the architectures have it.
+def check_upscale(upscale: int, allowed: tuple[int, ...] = UPSCALES) -> int:
+    """Returns the SR factor if the architecture has it.
 
     Raises:
-        LMBError: If it is not 2, 3 or 4.
+        LMBError: If it is none of those allowed.
     """
-    if upscale not in UPSCALES or not isinstance(upscale, int):
-        raise LMBError(f"upscale: {upscale!r} is not allowed. Allowed: {', '.join(map(str, UPSCALES))}.")
+    if upscale not in allowed or not isinstance(upscale, int) or isinstance(upscale, bool):
+        raise LMBError(f"upscale: {upscale!r} is not allowed. Allowed: {', '.join(map(str, allowed))}.")
     return upscale
 
 

@@ -9,7 +9,17 @@ from lmb_quant.ops.resample import upscale_image
 from lmb_quant.rewrite import RecipeLike
 from lmb_quant.stages import Stages
 
-from ._blocks import apply_recipe, check_channels, check_count, check_range, check_upscale, conv_act, convs_of, zero_
+from ._blocks import (
+    UPSCALES,
+    apply_recipe,
+    check_channels,
+    check_count,
+    check_range,
+    check_upscale,
+    conv_act,
+    convs_of,
+    zero_,
+)
 from ._registry import architecture
 
 
@@ -22,7 +32,7 @@ class LMBVDSR(nn.Module):
         num_out_ch: Channels of the result; equal to ``num_in_ch``.
         num_feat: Channels of the middle convolutions.
         num_conv: Middle convolutions.
-        upscale: SR factor: 2, 3 or 4.
+        upscale: SR factor: 2, 3 or 4; or 1 for images that were enlarged before, as in a training for several factors.
         recipe: What :func:`lmb_quant.binarize` takes; ``None`` is the float network.
         img_range: The network works on pixel values times this.
 
@@ -57,7 +67,7 @@ class LMBVDSR(nn.Module):
             "img_range": img_range,
         }
         check_channels(num_in_ch, num_out_ch)
-        self.upscale = check_upscale(upscale)
+        self.upscale = check_upscale(upscale, (1, *UPSCALES))
         self.img_range = check_range(img_range)
         self.conv_first = nn.Conv2d(num_in_ch, check_count("num_feat", num_feat), 3, padding=1)
         middle = range(check_count("num_conv", num_conv))
@@ -89,7 +99,8 @@ class LMBVDSR(nn.Module):
             LMBError: If a part of it is no stage.
         """
         stages = Stages(self.conv_first.in_channels)
-        stages.upscale(self.upscale, "bicubic")
+        if self.upscale > 1:
+            stages.upscale(self.upscale, "bicubic")
         base = stages.value
         stages.range(-0.5, self.img_range)
         stages.conv(self.conv_first, self.act)

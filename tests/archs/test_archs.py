@@ -7,9 +7,11 @@ from helpers import binary, recipe
 from torch import nn
 from torch.nn import functional as F
 
-from lmb_quant import LMBError, RecipeError, summary
+from lmb_quant import LMBError, RecipeError, convert, summary
 from lmb_quant.archs import LMBVDSR, LMBHybridNet, LMBSRResNet
 from lmb_quant.modules import BinaryConv2d
+from lmb_quant.ops.resample import upscale_image
+from lmb_quant.stages import forward
 
 
 def srresnet(**options):
@@ -45,6 +47,19 @@ def test_size_and_gradients_of_the_other_tails(tail, upscale, name):
 def test_starts_as_the_upscaled_image(make, mode, name):
     x = torch.rand(1, 3, 8, 8)
     assert torch.equal(make(recipe=name)(x), F.interpolate(x, scale_factor=2, mode=mode, align_corners=False))
+
+
+def test_vdsr_takes_images_that_are_enlarged_already():
+    inside, before = vdsr(upscale=3), vdsr(upscale=1)
+    nn.init.normal_(inside.conv_last.weight, std=0.1)
+    before.load_state_dict(inside.state_dict())
+    x = torch.rand(1, 3, 7, 6)
+    enlarged = upscale_image(x, 3, "bicubic")
+    kept = enlarged.clone()
+    assert torch.equal(before(enlarged), inside(x))
+    assert torch.equal(enlarged, kept)
+    packed = convert(before.eval())
+    assert torch.allclose(forward(packed, enlarged), packed(enlarged), atol=1e-5)
 
 
 def test_which_layers_are_binary():

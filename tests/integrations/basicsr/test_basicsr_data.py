@@ -21,6 +21,7 @@ from lmb_quant.integrations.basicsr.archs import register_once
 from lmb_quant.integrations.basicsr.data import HRImageDataset
 from lmb_quant.integrations.basicsr.metrics_log import read_validations
 from lmb_quant.integrations.basicsr.stream import Draw, SeededDataset, StreamSampler
+from lmb_quant.ops.resample import upscale_image
 
 from basicsr.utils.matlab_functions import imresize
 from basicsr.utils.registry import ARCH_REGISTRY
@@ -123,12 +124,12 @@ def test_validation_crops_to_a_multiple_and_reduces_as_matlab_does() -> None:
 
 def test_augmentation_never_writes_to_the_cache() -> None:
     data = make()
-    before = [tuple(image.copy() for image in data.store.pair(i)) for i in range(len(data))]
+    before = [tuple(image.copy() for image in data.store.pair(i, 2)) for i in range(len(data))]
     for i in range(60):
         data[i % 3]
     for i, (hr, lr) in enumerate(before):
-        assert np.array_equal(data.store.pair(i)[0], hr)
-        assert np.array_equal(data.store.pair(i)[1], lr)
+        assert np.array_equal(data.store.pair(i, 2)[0], hr)
+        assert np.array_equal(data.store.pair(i, 2)[1], lr)
 
 
 def test_gray_images_and_luma(workplace: Path) -> None:
@@ -144,7 +145,7 @@ def test_a_budget_changes_nothing_but_memory() -> None:
     assert kept.store.left_out == 0
     assert read.store.left_out == 3
     for i in range(3):
-        assert np.array_equal(kept.store.pair(i)[0], read.store.pair(i)[0])
+        assert np.array_equal(kept.store.pair(i, 2)[0], read.store.pair(i, 2)[0])
 
 
 def test_several_folders() -> None:
@@ -213,3 +214,59 @@ def test_a_sample_depends_on_its_own_seed_alone(workers: int) -> None:
     random.seed(2)
     again = [data[draw]["lq"][None] for draw in reversed(draws)][::-1]
     assert all(torch.equal(a, b) for a, b in zip(items, again, strict=True))
+
+
+def test_interpolated_images_have_the_size_of_gt_and_each_patch_its_factor(workplace: Path) -> None:
+    data = make(scale=1, interpolated=[2, 3, 4])
+    reduced = {factor: make(scale=factor) for factor in (2, 3, 4)}
+    seen = set()
+    for seed in range(30):
+        random.seed(seed)
+        item = data[seed % len(data)]
+        random.seed(seed)
+        factor = random.choice([2, 3, 4])
+        seen.add(factor)
+        assert item["gt"].shape == item["lq"].shape == (3, 24, 24)
+        pair = reduced[factor]
+        hr, lr = data.store.pair(seed % len(data), factor)
+        side = 24 // factor
+        top, left = (random.randint(0, length - side) for length in lr.shape[:2])
+        assert all(length % 12 == 0 for length in hr.shape[:2])
+        patch = pair._to_tensor(lr[top : top + side, left : left + side])
+        flips = [upscale_image(turned[None], factor, "bicubic")[0] for turned in turns(patch)]
+        assert any(torch.equal(item["lq"], flip) for flip in flips)
+    assert seen == {2, 3, 4}
+
+
+def turns(image: Tensor) -> list[Tensor]:
+    """The eight ways in which a square can lie."""
+    return [part.rot90(quarter, (1, 2)) for part in (image, image.flip(2)) for quarter in range(4)]
+
+
+def test_validation_with_one_interpolated_factor_is_what_a_network_with_that_upscale_gets(workplace: Path) -> None:
+    plain, enlarged = make(phase="val", scale=3), make(phase="val", scale=1, interpolated=[3])
+    for index in range(len(plain)):
+        assert torch.equal(plain[index]["gt"], enlarged[index]["gt"])
+        assert torch.equal(upscale_image(plain[index]["lq"][None], 3, "bicubic")[0], enlarged[index]["lq"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"interpolated": 3}, r"interpolated: 3 is not allowed. Allowed: a list of SR factors, each of 2, 3, 4"),
+        ({"interpolated": []}, r"interpolated: \[\] is not allowed"),
+        ({"interpolated": [2, 5]}, r"interpolated: \[2, 5\] is not allowed"),
+        ({"interpolated": [2, 3.0]}, r"interpolated: \[2, 3.0\] is not allowed"),
+        ({"interpolated": [2, "3"]}, r"interpolated: \[2, '3'\] is not allowed"),
+        ({"interpolated": [[2], 3]}, r"interpolated: \[\[2\], 3\] is not allowed"),
+        ({"interpolated": [2, 3], "phase": "val"}, r"Allowed: a list of one SR factor"),
+        ({"interpolated": [2, 3], "scale": 2}, r"scale: 2 is not allowed. Allowed: scale: 1"),
+        (
+            {"interpolated": [2, 3], "gt_size": 20},
+            r"gt_size: 20 is not allowed. Allowed: a multiple of every SR factor, 6",
+        ),
+    ],
+)
+def test_interpolated_that_does_not_fit(workplace: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(LMBError, match=message):
+        make(**{"scale": 1, **options})

@@ -20,6 +20,7 @@ from lmb_quant import LMBError
 from lmb_quant.integrations.basicsr.checkpoint import load_weights
 from lmb_quant.integrations.basicsr.networks import build
 from lmb_quant.integrations.basicsr.packing import pack_checkpoint
+from lmb_quant.ops.resample import upscale_image
 
 NETWORK = {"type": "LMBSRResNet", "num_feat": 8, "num_block": 1, "upscale": 2}
 
@@ -71,6 +72,30 @@ def test_the_command_that_upscale_gives_packs_the_checkpoint(
     assert code == 0
     assert "params (the plain weights)" in out
     assert torch.equal(lmb.load("net.safetensors")(x), expected(checkpoint, "params", x))
+
+
+def test_a_network_for_several_factors_is_packed_for_one(
+    command: Callable[..., tuple[int, str, str]], workplace: Path
+) -> None:
+    options = {"type": "LMBVDSR", "num_feat": 8, "num_conv": 1, "upscale": 1}
+    (workplace / "options.yml").write_text(yaml.safe_dump({"network_g": options}))
+    net = build(dict(options))
+    torch.nn.init.normal_(net.conv_last.weight, std=0.1)
+    torch.save({"params": net.state_dict()}, "net_g.pth")
+    x = torch.rand(1, 3, 9, 8)
+    for upscale in (2, 3):
+        words = ("net_g.pth", "-opt", "options.yml", "-o", f"x{upscale}.safetensors", "--upscale", str(upscale))
+        assert command("convert", *words)[0] == 0
+        expected = lmb.convert(net.eval())(upscale_image(x, upscale, "bicubic"))
+        assert torch.allclose(lmb.load(f"x{upscale}.safetensors")(x), expected, atol=1e-6)
+
+
+def test_an_upscale_that_does_not_fit_is_an_error(checkpoint: Path) -> None:
+    with pytest.raises(LMBError, match=r"--upscale: 3 does not fit .*options.yml, whose network_g has upscale: 2"):
+        pack_checkpoint(checkpoint, "options.yml", Path("net.safetensors"), upscale=3)
+    Path("vdsr.yml").write_text("network_g: {type: LMBVDSR, num_conv: 1, upscale: 1}")
+    with pytest.raises(LMBError, match=r"upscale: 5 is not allowed. Allowed: 1, 2, 3, 4"):
+        pack_checkpoint(checkpoint, "vdsr.yml", Path("net.safetensors"), upscale=5)
 
 
 @pytest.mark.parametrize("content", ["params", "bare"])
