@@ -31,6 +31,9 @@ app.add_typer(bench, name="bench")
 _FORWARD = {"allow_extra_args": True, "ignore_unknown_options": True}
 _OptionFile = Annotated[str, typer.Option("-opt", "--opt", help="BasicSR option file, or the name of a shipped one.")]
 
+_TrainedFor = Annotated[
+    int | None, typer.Option("--upscale", help="SR factor of a network that was trained for several (upscale: 1).")
+]
 _RealWeights = Annotated[
     Literal["float32", "int8"],
     typer.Option(help="How the file holds the weights of convolutions that stayed real; int8 has a quarter."),
@@ -61,9 +64,7 @@ def convert(
     param_key: Annotated[
         str | None, typer.Option(help="params or params_ema; default: params_ema where the file holds it.")
     ] = None,
-    upscale: Annotated[
-        int | None, typer.Option(help="SR factor of a network that was trained on enlarged images (upscale: 1).")
-    ] = None,
+    upscale: _TrainedFor = None,
     real_weights: _RealWeights = "float32",
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
@@ -672,6 +673,7 @@ def bench_card(
     licence: Annotated[str, typer.Option(help="What the training images may be used for, and their origin.")],
     weakness: Annotated[list[str] | None, typer.Option(help="What is known to be weak; again for more.")] = None,
     output: Annotated[Path, typer.Option(help="Folder for NAME.safetensors and NAME.md.")] = Path(),
+    upscale: _TrainedFor = None,
     real_weights: _RealWeights = "float32",
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
 ) -> None:
@@ -686,6 +688,7 @@ def bench_card(
         data_licence=licence,
         weaknesses=weakness or [],
         output=output,
+        upscale=upscale,
         real_weights=real_weights,
         force=force,
     )

@@ -36,6 +36,31 @@ def check_network(opt: Mapping[str, Any], place: str) -> dict[str, Any]:
     return network
 
 
+def with_upscale(opt: Mapping[str, Any], upscale: int | None, place: str) -> dict[str, Any]:
+    """Gives a network that was trained on enlarged images, for several SR factors, one of them.
+
+    Args:
+        opt: The options.
+        upscale: The factor; None leaves the options as they are.
+        place: The file, for messages.
+
+    Returns:
+        A copy with it as ``network_g``'s ``upscale`` and as ``scale``.
+
+    Raises:
+        LMBError: If the network has a factor of its own.
+    """
+    if upscale is None:
+        return dict(opt)
+    network = check_network(opt, place)
+    if network.get("upscale") != 1:
+        raise LMBError(
+            f"--upscale: {upscale} does not fit {place}, whose network_g has upscale: {network.get('upscale')!r}. "
+            "Allowed: for a network that was trained on enlarged images, with upscale: 1."
+        )
+    return {**opt, "network_g": {**network, "upscale": upscale}, "scale": upscale}
+
+
 def _without_points(value: Any) -> Any:
     """Arguments in which 5e3, which YAML reads as a float and no network takes for a count, is an int."""
     if isinstance(value, Mapping):

@@ -15,7 +15,7 @@ from lmb_quant.packing import convert
 from lmb_quant.serialize import RealWeights, save
 
 from .checkpoint import load_file, load_weights
-from .networks import build_of, check_network
+from .networks import build_of, check_network, with_upscale
 from .option_read import find_option_file, read_options
 
 AVERAGE, PLAIN = "params_ema", "params"
@@ -62,7 +62,8 @@ def pack_checkpoint(
     content = load_file(checkpoint)
     key = _key(content, checkpoint, param_key)
     path = find_option_file(option_file)
-    network = build_of(path, _with_upscale(check_network(read_options(path), str(path)), upscale, path))
+    options = with_upscale(read_options(path), upscale, str(path))
+    network = build_of(path, check_network(options, str(path)))
     if not any(binary_convs(network)):
         raise LMBError(f"{path}: network_g: it is a float network. Allowed: one with a recipe, which can be packed.")
     load_weights(network, checkpoint, param_key=key)
@@ -73,17 +74,6 @@ def pack_checkpoint(
     save(packed, output, real_weights=real_weights)
     kind = type(packed).__name__
     return Packed(kind, key, architecture_of(packed) is not None)
-
-
-def _with_upscale(network: dict[str, Any], upscale: int | None, path: Path) -> dict[str, Any]:
-    if upscale is None:
-        return network
-    if network.get("upscale") != 1:
-        raise LMBError(
-            f"--upscale: {upscale} does not fit {path}, whose network_g has upscale: {network.get('upscale')!r}. "
-            "Allowed: for a network that was trained on enlarged images, with upscale: 1."
-        )
-    return {**network, "upscale": upscale}
 
 
 def _key(content: dict[str, Any], checkpoint: Path, asked: str | None) -> str | None:

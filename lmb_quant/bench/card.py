@@ -19,7 +19,7 @@ from lmb_quant.integrations.basicsr.checkpoint import load_weights
 from lmb_quant.integrations.basicsr.hooks.step_times import read_step_times
 from lmb_quant.integrations.basicsr.images import find_images
 from lmb_quant.integrations.basicsr.metrics import run_network, upscale_bicubic
-from lmb_quant.integrations.basicsr.networks import build
+from lmb_quant.integrations.basicsr.networks import build, with_upscale
 from lmb_quant.integrations.basicsr.run_record import read_runs
 from lmb_quant.machine import in_words
 from lmb_quant.packing import convert
@@ -44,6 +44,7 @@ def make_card(
     data_licence: str,
     weaknesses: Sequence[str],
     output: Path,
+    upscale: int | None = None,
     real_weights: RealWeights = "float32",
     force: bool = False,
 ) -> Card:
@@ -58,6 +59,7 @@ def make_card(
         data_licence: What the images of the training may be used for, and where they are from.
         weaknesses: What is known to be weak, beside what is measured: the images with the least gain over bicubic.
         output: An existing folder for ``<name>.safetensors`` and ``<name>.md``.
+        upscale: SR factor, for a network that was trained on images enlarged by several.
         real_weights: As in :func:`lmb_quant.save`.
         force: Whether existing files are replaced.
 
@@ -66,11 +68,12 @@ def make_card(
 
     Raises:
         LMBError: If the experiment is not finished or not of a network for RGB images that can be packed, a test set
-            is missing, or a file exists.
+            is missing, a file exists, or the network has another SR factor.
     """
     paths = [output / f"{name}{ending}" for ending in (".safetensors", ".md")]
     _check_output(output, paths, force=force)
     opt, command = _options(experiment)
+    opt = with_upscale(opt, upscale, str(experiment))
     network = _trained(experiment, opt)
     training = _training(experiment, opt, command)
     sets = {path.name: str(path) for path in tests}
@@ -78,6 +81,8 @@ def make_card(
         names = ", ".join(path.name for path in tests)
         raise LMBError(f"--test: {names} are the names of the sets. Allowed: folders of different names.")
     upscale = int(opt["scale"])
+    if upscale == 1:
+        raise LMBError(f"{experiment}: it was trained for several SR factors. Give --upscale, one of them.")
     costs = count(network, upscale)
     with tempfile.TemporaryDirectory(dir=output, prefix=f".{name}-") as folder:
         draft = Path(folder) / paths[0].name

@@ -60,6 +60,20 @@ def test_the_card_has_the_figures_of_the_packed_file(experiment):
         assert said in text
 
 
+def test_a_network_for_several_factors_gets_a_card_for_each(run, options):
+    options["network_g"] = {"type": "LMBVDSR", "num_feat": 8, "num_conv": 1, "upscale": 1}
+    options["scale"] = 1
+    options["datasets"]["train"].update(gt_size=24, interpolated=[2, 3])
+    options["datasets"]["val"].update(interpolated=[3])
+    assert run(options) == 0
+    with pytest.raises(lmb.LMBError, match="trained for several SR factors. Give --upscale"):
+        card_of()
+    card = card_of(upscale=3)
+    assert (card.upscale, card.arch_args["upscale"], card.training.patch) == (3, 3, 8)
+    hr = crop_to_multiple(read_bgr(sorted(Path("images/val").iterdir())[0]), 3)
+    assert run_network(lmb.load("out/tiny_x2.safetensors"), reduce_image(hr, 3)).shape == hr.shape
+
+
 def test_a_seed_that_basicsr_drew_is_in_the_card(run, options):
     options.pop("manual_seed")
     assert run(options) == 0
@@ -88,6 +102,7 @@ def test_existing_files_need_force(experiment):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        ({"upscale": 3}, "--upscale: 3 does not fit experiments/tiny, whose network_g has upscale: 2"),
         ({"output": Path("nowhere")}, "'nowhere' is no folder"),
         ({"tests": [Path("images/none")]}, "'images/none' is not a folder"),
         ({"tests": [Path("images/val"), Path("images/../images/val")]}, "--test: val, val are the names of the sets"),
