@@ -66,7 +66,7 @@ def test_a_network_for_several_factors_gets_a_card_for_each(run, options):
     options["datasets"]["train"].update(gt_size=24, interpolated=[2, 3])
     options["datasets"]["val"].update(interpolated=[3])
     assert run(options) == 0
-    with pytest.raises(lmb.LMBError, match="trained for several SR factors. Give --upscale"):
+    with pytest.raises(lmb.LMBError, match=r"trained for several SR factors\. Give --upscale"):
         card_of()
     card = card_of(upscale=3)
     assert (card.upscale, card.arch_args["upscale"], card.training.patch) == (3, 3, 8)
