@@ -198,7 +198,7 @@ class LMBHybridNet(nn.Module):
         Raises:
             LMBError: If a part of it is no stage.
         """
-        stages = Stages(self.conv_first.in_channels)
+        stages = Stages(self.arch_args["num_in_ch"])
         stages.range(-0.5, self.img_range)
         stages.conv(self.conv_first, self.act)
         stages.parts(self.body, nn.Sequential)

@@ -162,7 +162,7 @@ class LMBSRResNet(nn.Module):
         Raises:
             LMBError: If a part of it is no stage, as the classic tail.
         """
-        stages = Stages(self.conv_first.in_channels)
+        stages = Stages(self.arch_args["num_in_ch"])
         stages.range(-0.5, self.img_range)
         stages.conv(self.conv_first, self.act)
         stages.parts(self.body, Body)

@@ -98,7 +98,7 @@ class LMBVDSR(nn.Module):
         Raises:
             LMBError: If a part of it is no stage.
         """
-        stages = Stages(self.conv_first.in_channels)
+        stages = Stages(self.arch_args["num_in_ch"])
         if self.upscale > 1:
             stages.upscale(self.upscale, "bicubic")
         base = stages.value

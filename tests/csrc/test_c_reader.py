@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from helpers import recipe
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -15,7 +16,8 @@ from safetensors.torch import load_file, save
 
 import lmb_quant as lmb
 from lmb_quant import LMBError
-from lmb_quant.archs import LMBHybridNet
+from lmb_quant.archs import LMBVDSR, LMBHybridNet, LMBSRResNet
+from lmb_quant.modules import packed_convs_by_name
 from lmb_quant.ops._library import find
 from lmb_quant.ops.binary_conv2d.spec import ACTS
 from lmb_quant.packed_file import checksum
@@ -209,3 +211,15 @@ def test_a_tensor_beside_its_int8_form_is_refused(parts, tmp_path):
     assert "tensor 'conv_first.weight' has no place" in LIBRARY.c.lmbq_last_error().decode()
     (tmp_path / "net.safetensors").write_bytes(data)
     assert refusal(tmp_path / "net.safetensors")
+
+
+@pytest.mark.parametrize("arch", [LMBSRResNet, LMBHybridNet, LMBVDSR])
+def test_a_binary_layer_may_be_the_first(tmp_path, arch):
+    """The image's channels are then those of the layer."""
+    first_too = recipe(ignore=["@last", "@upsample", "@grouped"])
+    network = lmb.convert(arch(num_feat=8, upscale=2, recipe=first_too)).eval()
+    assert "conv_first" in packed_convs_by_name(network)
+    path = tmp_path / "net.safetensors"
+    lmb.save(network, path)
+    image = np.random.default_rng(0).integers(0, 256, (9, 10, 3), np.uint8)
+    assert np.array_equal(upscaled(path.read_bytes(), image), lmb.upscale(network, image))

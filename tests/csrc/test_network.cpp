@@ -67,6 +67,52 @@ void random_networks(int count) {
     }
 }
 
+Image part(const Image& image, int first, int width) {
+    Image out(image.h, width, image.c);
+    for (int y = 0; y < image.h; y++)
+        for (int x = 0; x < width; x++)
+            for (int c = 0; c < image.c; c++) out.at(y, x, c) = image.at(y, first + x, c);
+    return out;
+}
+
+// Rows so long that they go on in pieces are as narrow parts of the image are, to the bit.
+void wide_image(const Network& net) {
+    constexpr int kCore = 30;
+    const Image image = random_image(pick(1, 3), pick(900, 2400), net.channels());
+    for (int isa : isas()) {
+        const NetworkPointer network = net.create(isa);
+        lmbq_network_info info{};
+        if (!network || lmbq_network_query(network.get(), &info) != LMBQ_OK || info.sees_all) continue;
+        auto run = [&](const Image& in, int threads) {
+            Image out(in.h * info.upscale, in.w * info.upscale, info.out_channels);
+            expect(lmbq_network_run(network.get(), in.v.data(), LMBQ_INTERLEAVED, out.v.data(), LMBQ_INTERLEAVED, 1, in.h,
+                                    in.w, threads, nullptr) == LMBQ_OK, "a wide image");
+            return out;
+        };
+        const Image whole = run(image, pick(1, 3));
+        size_t bad = 0;
+        for (int k = 0; k < 7; k++) {
+            const int x = k * (image.w - kCore) / 6;
+            const int first = std::max(0, x - info.reach), until = std::min(image.w, x + kCore + info.reach);
+            const Image alone = run(part(image, first, until - first), 1);
+            bad += !equal(part(alone, (x - first) * info.upscale, kCore * info.upscale).v,
+                          part(whole, x * info.upscale, kCore * info.upscale).v);
+        }
+        expect(bad == 0, std::string("wide ") + lmbq_isa_name(isa) + " " + std::to_string(image.w) + " " + net.text());
+    }
+}
+
+void wide_images(int count) {
+    for (const std::vector<int>& channels : {std::vector<int>{16, 64}, {64, 16}, {16, 16}, {16, 32, 64}, {64, 32, 16, 64}}) {
+        Network net(3);
+        net.conv(channels[0], one_of({1, 3}), LMBQ_ACT_NONE, false);
+        for (size_t i = 1; i < channels.size(); i++) net.conv(channels[i], 1, one_of({LMBQ_ACT_NONE, LMBQ_ACT_RELU}), false);
+        if (channels.size() == 3) net.act(LMBQ_ACT_LEAKY);
+        wide_image(net);
+    }
+    for (int i = 0; i < count; i++) wide_image(random_network());
+}
+
 Network small_network() {
     Network net(3);
     net.range(-0.5f, 16.0f);
@@ -388,7 +434,9 @@ int main(int argc, char** argv) {
     reach();
     special_networks();
     odd_int8();
-    random_networks(argc > 1 ? std::atoi(argv[1]) : 60);
+    const int count = argc > 1 ? std::atoi(argv[1]) : 60;
+    random_networks(count);
+    wide_images(count / 2);
     several_callers();
     return report("network");
 }

@@ -59,11 +59,16 @@ LMBQ_INLINE float int8_values(const float* x, int channels, typename D::Value* o
     float largest;
     memcpy(&largest, &size, sizeof largest);
     const bool some = size < kInfinity && largest > 1e-30f;  // so that the factor is finite
-    const V factor = V::set1(some ? 127.0f / largest : 0.0f), whole = V::set1(kWhole);
+    const V whole = V::set1(kWhole);
     int c = 0;
+    if (!some) {  // zeros; what is no number would not become one by a factor of zero
+        for (; c < channels; c += V::lanes) D::keep(whole, out + c);
+        return size >= kInfinity ? NAN : 0.0f;
+    }
+    const V factor = V::set1(127.0f / largest);
     for (; c + V::lanes <= channels; c += V::lanes) D::keep(add(mul(V::load(x + c), factor), whole), out + c);
     if (c < channels) D::keep(add(mul(V::load_part(x + c, channels - c), factor), whole), out + c);
-    return size >= kInfinity ? NAN : some ? largest / 127.0f : 0.0f;
+    return largest / 127.0f;
 }
 
 // Pixels as 8-bit numbers, `stride` of them apart.

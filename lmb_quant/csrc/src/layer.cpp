@@ -10,8 +10,6 @@
 namespace lmbq {
 namespace {
 
-constexpr int kMaxChannels = 1 << 16, kMaxKernel = 31, kMaxStep = 1 << 10, kMaxPad = 1 << 14, kMaxWindow = 255;
-
 int needs_of(int act) {
     switch (kernel_act(act)) {
 #define LMBQ_CASE(NAME, NEEDS) \
@@ -27,15 +25,15 @@ constexpr float kNothing = -0.0f;  // the one number that adds nothing to either
 bool in(int v, int lo, int hi) { return v >= lo && v <= hi; }
 
 void check(const lmbq_layer_desc& d) {
-    require(in(d.in_channels, 1, kMaxChannels) && in(d.out_channels, 1, kMaxChannels),
+    require(in(d.in_channels, 1, kLayerChannels) && in(d.out_channels, 1, kLayerChannels),
             "in_channels and out_channels must be in 1..65536");
     require(d.groups >= 1 && d.in_channels % d.groups == 0 && d.out_channels % d.groups == 0,
             "groups must divide in_channels and out_channels");
-    require(in(d.kernel_h, 1, kMaxKernel) && in(d.kernel_w, 1, kMaxKernel), "kernel sizes must be in 1..31");
-    require(in(d.stride_h, 1, kMaxStep) && in(d.stride_w, 1, kMaxStep), "strides must be in 1..1024");
-    require(in(d.dilation_h, 1, kMaxStep) && in(d.dilation_w, 1, kMaxStep), "dilations must be in 1..1024");
-    require(in(d.pad_top, 0, kMaxPad) && in(d.pad_left, 0, kMaxPad) && in(d.pad_bottom, 0, kMaxPad) &&
-                in(d.pad_right, 0, kMaxPad),
+    require(in(d.kernel_h, 1, kLayerKernel) && in(d.kernel_w, 1, kLayerKernel), "kernel sizes must be in 1..31");
+    require(in(d.stride_h, 1, kLayerStep) && in(d.stride_w, 1, kLayerStep), "strides must be in 1..1024");
+    require(in(d.dilation_h, 1, kLayerStep) && in(d.dilation_w, 1, kLayerStep), "dilations must be in 1..1024");
+    require(in(d.pad_top, 0, kLayerPadding) && in(d.pad_left, 0, kLayerPadding) && in(d.pad_bottom, 0, kLayerPadding) &&
+                in(d.pad_right, 0, kLayerPadding),
             "paddings must be in 0..16384");
     require(d.weight && d.scale, "weight and scale must be given");
     const uint64_t per = (uint64_t)(d.in_channels / d.groups + 7) / 8;
@@ -85,7 +83,7 @@ void Thresholding::set(const float* thresholds, const float* gains, int channels
     const bool mean = kind == TH_LOCAL || kind == TH_GLOBAL;
     require(in(kind, TH_NONE, TH_GLOBAL), "threshold is unknown");
     if (kind == TH_CHANNEL) require(thresholds, "channel thresholds must be given");
-    if (kind == TH_LOCAL) require(window % 2 == 1 && in(window, 1, kMaxWindow), "window must be odd, in 1..255");
+    if (kind == TH_LOCAL) require(window % 2 == 1 && in(window, 1, kLayerWindow), "window must be odd, in 1..255");
     require(!gains || mean, "gain is for local and global means");
     const size_t n = (size_t)channels;
     if (kind != TH_NONE && thresholds) t.assign(thresholds, thresholds + n);

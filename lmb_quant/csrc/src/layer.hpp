@@ -9,6 +9,9 @@
 
 namespace lmbq {
 
+// The most that a binary layer may have.
+constexpr int kLayerChannels = 1 << 16, kLayerKernel = 31, kLayerStep = 1 << 10, kLayerPadding = 1 << 14, kLayerWindow = 255;
+
 // An activation function as the C interface gives it: its number for the kernels, its checks, and its parameters, as many
 // as there are outputs.
 int kernel_act(int act);

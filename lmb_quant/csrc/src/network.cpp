@@ -12,8 +12,6 @@
 namespace lmbq {
 namespace {
 
-constexpr int kMaxKernel = 15, kMaxChannels = 1 << 12, kMaxStages = 1 << 14;
-
 bool in(int v, int lo, int hi) { return v >= lo && v <= hi; }
 bool ends(int kind) { return kind == LMBQ_STAGE_SHUFFLE || kind == LMBQ_STAGE_ADD_UPSCALED; }
 
@@ -62,14 +60,14 @@ RealStage::RealStage(const Isa& isa, const lmbq_stage_desc& d, int in_channels) 
     const bool alone = d.kind == LMBQ_STAGE_ACT;
     plan.in_channels = in_channels;
     plan.out_channels = d.kind == LMBQ_STAGE_CONV ? d.out_channels : in_channels;
-    require(in(plan.out_channels, 1, kMaxChannels), "out_channels must be in 1..4096");
+    require(in(plan.out_channels, 1, kStageChannels), "out_channels must be in 1..4096");
     plan.out_pad = (plan.out_channels + 63) / 64 * 64;
     plan.depthwise = d.kind == LMBQ_STAGE_DEPTHWISE;
     plan.groups = d.kind == LMBQ_STAGE_CONV ? d.groups : 1;
     require(plan.groups >= 1 && in_channels % plan.groups == 0 && plan.out_channels % plan.groups == 0,
             "groups must divide the inputs and out_channels");
     plan.kernel = alone ? 1 : d.kernel;
-    require(in(plan.kernel, 1, kMaxKernel) && plan.kernel % 2 == 1, "kernel must be odd, in 1..15");
+    require(in(plan.kernel, 1, kStageKernel) && plan.kernel % 2 == 1, "kernel must be odd, in 1..15");
     plan.act = kernel_act(d.act);
     plan.skip = !alone && d.skip;
     require(!plan.skip || plan.in_channels == plan.out_channels, "skip needs as many outputs as inputs");
@@ -123,7 +121,7 @@ RealStage::RealStage(const Isa& isa, const lmbq_stage_desc& d, int in_channels) 
 RealStage::~RealStage() { aligned_delete(memory_); }
 
 NetworkBuilder::NetworkBuilder(int channels, int isa) : isa_(select_isa(isa)), network_(new Network) {
-    require(in(channels, 1, kMaxChannels), "channels must be in 1..4096");
+    require(in(channels, 1, kStageChannels), "channels must be in 1..4096");
     network_->isa = find_isa(isa_);
     network_->channels = channels;
     values_.push_back({channels, 1});
@@ -140,7 +138,7 @@ void NetworkBuilder::add(const lmbq_stage_desc& d) {
 
 void NetworkBuilder::add_checked(const lmbq_stage_desc& d) {
     std::vector<Stage>& stages = network_->stages;
-    require(stages.size() < (size_t)kMaxStages, "a network has at most 2^14 stages");
+    require(stages.size() < (size_t)kStages, "a network has at most 2^14 stages");
     const Value from = values_.back();
     const int before = stages.empty() ? 0 : stages.back().kind;
     require(before != LMBQ_STAGE_ADD_UPSCALED && (before != LMBQ_STAGE_SHUFFLE || d.kind == LMBQ_STAGE_ADD_UPSCALED),
@@ -273,27 +271,36 @@ private:
 
 }  // namespace
 
-void NetworkBuilder::plan() {
-    Network& n = *network_;
-    const int count = (int)n.stages.size();
-    auto stage = [&](int i) -> Stage& { return n.stages[(size_t)i - 1]; };  // value i is its result
+// Which stage reads each value last, and which values outlive their group's rows. Value i is stage i's result, from 1.
+struct NetworkBuilder::Uses {
+    std::vector<int> last;
+    std::vector<bool> kept;
+};
 
-    std::vector<int> last_use((size_t)count + 1, 0);  // the last stage that reads a value
-    std::vector<bool> kept((size_t)count + 1, false);
+// Values of a group of stages: [first, until).
+struct NetworkBuilder::Span {
+    int first, until;
+};
+
+NetworkBuilder::Uses NetworkBuilder::uses() {
+    const int count = (int)network_->stages.size();
+    Uses u{std::vector<int>((size_t)count + 1, 0), std::vector<bool>((size_t)count + 1, false)};
     for (int i = 1; i <= count; i++) {
-        last_use[(size_t)i - 1] = std::max(last_use[(size_t)i - 1], i);
-        if (stage(i).kind == LMBQ_STAGE_ADD) last_use[(size_t)stage(i).other] = i, kept[(size_t)stage(i).other] = true;
+        u.last[(size_t)i - 1] = std::max(u.last[(size_t)i - 1], i);
+        const Stage& s = stage(i);
+        if (s.kind == LMBQ_STAGE_ADD) u.last[(size_t)s.other] = i, u.kept[(size_t)s.other] = true;
     }
+    return u;
+}
 
-    // Groups of stages: [first, until).
-    struct Span {
-        int first, until;
-    };
+// A group begins with each stage that sweeps; a convolution takes the RANGE before it upon itself.
+std::vector<NetworkBuilder::Span> NetworkBuilder::spans(const Uses& uses) {
+    const int count = (int)network_->stages.size();
     std::vector<Span> spans;
     for (int i = 1; i <= count; i++) {
         const bool after_upscale = i > 1 && stage(i - 1).kind == LMBQ_STAGE_UPSCALE;
         const bool range = stage(i).kind == LMBQ_STAGE_RANGE && i < count && stage(i + 1).kind == LMBQ_STAGE_CONV &&
-                           sweeps(stage(i + 1)) && last_use[(size_t)i] == i + 1 && !kept[(size_t)i];
+                           sweeps(stage(i + 1)) && uses.last[(size_t)i] == i + 1 && !uses.kept[(size_t)i];
         if (range) {
             Stage& conv = stage(i + 1);
             conv.has_range = true, conv.offset = stage(i).offset, conv.gain = stage(i).gain;
@@ -306,9 +313,16 @@ void NetworkBuilder::plan() {
         spans.back().until = i + 1;
     }
     if (stage(count).kind == LMBQ_STAGE_UPSCALE) spans.push_back({count + 1, count + 1});
-    for (size_t g = 0; g + 1 < spans.size(); g++) kept[(size_t)spans[g].until - 1] = true;
+    return spans;
+}
 
-    std::vector<int> buffer((size_t)count + 1, -1);
+void NetworkBuilder::plan() {
+    Network& n = *network_;
+    Uses uses = this->uses();
+    const std::vector<Span> spans = this->spans(uses);
+    for (size_t g = 0; g + 1 < spans.size(); g++) uses.kept[(size_t)spans[g].until - 1] = true;
+
+    std::vector<int> buffer(uses.last.size(), -1);
     Buffers buffers(n.buffers);
     auto floats_of = [&](int v) {
         return (size_t)values_[(size_t)v].channels * (size_t)values_[(size_t)v].factor * (size_t)values_[(size_t)v].factor;
@@ -329,45 +343,49 @@ void NetworkBuilder::plan() {
         g.in_channels = values_[(size_t)source].channels;
         g.factor = values_[(size_t)source].factor;
 
-        const bool has_sweep = i < end && sweeps(stage(i)), writes_last = kept[(size_t)final] && !g.is_output;
-        g.in_place = has_sweep && writes_last && source > 0 && last_use[(size_t)source] <= final &&
+        const bool has_sweep = i < end && sweeps(stage(i)), writes_last = uses.kept[(size_t)final] && !g.is_output;
+        g.in_place = has_sweep && writes_last && source > 0 && uses.last[(size_t)source] <= final &&
                      values_[(size_t)source].channels == values_[(size_t)final].channels &&
                      values_[(size_t)source].factor == values_[(size_t)final].factor;
         for (int v = span.first; v <= final; v++)
-            if (kept[(size_t)v]) buffer[(size_t)v] = v == final && g.in_place ? buffer[(size_t)source] : buffers.take(floats_of(v));
+            if (uses.kept[(size_t)v])
+                buffer[(size_t)v] = v == final && g.in_place ? buffer[(size_t)source] : buffers.take(floats_of(v));
 
-        int scratch = 0;
+        // Rows go on in pieces. The first value and the last one wait for the rest of their row, so each has a row of its
+        // own; those between live for one piece.
         Place at = g.source;
-        auto next = [&](int v, bool over) {
+        int piece = 0;
+        auto first_place = [&](int v) {
+            g.scratch_channels = values_[(size_t)v].channels;
+            return v > 0 && uses.kept[(size_t)v] ? place_of(v) : Place{Place::ROW, 0};
+        };
+        auto next_place = [&](int v, bool over) {
+            const bool last = v == end - 1;
             g.scratch_channels = std::max(g.scratch_channels, values_[(size_t)v].channels);
-            if (kept[(size_t)v] && buffer[(size_t)v] >= 0) return place_of(v);
-            if (over && at.kind == Place::SCRATCH) return at;
-            scratch = 1 - scratch;
-            return Place{Place::SCRATCH, scratch};
+            if (uses.kept[(size_t)v]) return place_of(v);
+            if (over && (at.kind == Place::ROW || (at.kind == Place::PIECE && !last))) return at;
+            return last ? Place{Place::ROW, 1} : Place{Place::PIECE, piece = 1 - piece};
         };
         if (has_sweep) {
             g.sweep = i - 1;
-            at = g.first = next(i, false);
-            i++;
+            at = first_place(i++);
         } else if (at.kind == Place::IMAGE) {
-            g.scratch_channels = g.in_channels;
-            at = g.first = Place{Place::SCRATCH, scratch};
-        } else {
-            g.first = at;
+            at = first_place(0);
         }
+        g.first = at;
         for (; i < end; i++) {
-            RowStep step{i - 1, at, {}, place_of(stage(i).other)};
-            at = step.to = next(i, elementwise(stage(i)));
-            g.rows.push_back(step);
+            const Place to = next_place(i, elementwise(stage(i)));
+            g.rows.push_back({i - 1, to, place_of(stage(i).other)});
+            at = to;
         }
         g.last = at;
         g.out_channels = values_[(size_t)end - 1].channels;
         n.groups.push_back(std::move(g));
         for (int v = source; v <= final; v++)
-            if (v > 0 && buffer[(size_t)v] >= 0 && last_use[(size_t)v] <= final && !(v == source && n.groups.back().in_place))
+            if (v > 0 && buffer[(size_t)v] >= 0 && uses.last[(size_t)v] <= final && !(v == source && n.groups.back().in_place))
                 buffers.give_back(buffer[(size_t)v]);
         for (int v = 1; v < source; v++)  // read for the last time by an ADD of this group
-            if (buffer[(size_t)v] >= 0 && last_use[(size_t)v] > source && last_use[(size_t)v] <= final)
+            if (buffer[(size_t)v] >= 0 && uses.last[(size_t)v] > source && uses.last[(size_t)v] <= final)
                 buffers.give_back(buffer[(size_t)v]);
     }
 }

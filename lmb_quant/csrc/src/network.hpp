@@ -9,6 +9,9 @@
 
 namespace lmbq {
 
+// The most that a stage of real numbers may have, and a network.
+constexpr int kStageChannels = 1 << 12, kStageKernel = 15, kStages = 1 << 14;
+
 // Whether a stage of so many inputs can multiply in 8 bits.
 bool takes_int8(const lmbq_stage_desc& d, int in_channels);
 
@@ -36,15 +39,16 @@ struct Stage {
     std::unique_ptr<Layer> layer;
 };
 
-// Where a row of a value is while a group runs.
+// Where a row of a value is while a group runs: in the image, in a buffer of whole values, in one of two rows, or in one of
+// two pieces of a row, of which only the present one is there.
 struct Place {
-    enum Kind { IMAGE, SCRATCH, BUFFER } kind;
+    enum Kind { IMAGE, BUFFER, ROW, PIECE } kind;
     int index = 0;
 };
 
 struct RowStep {
     int stage;
-    Place from, to, other;
+    Place to, other;
 };
 
 // Stages that run row by row: the first may look at its neighbours' rows, the others take what it made while it is in
@@ -90,7 +94,12 @@ private:
     struct Value {
         int channels, factor;
     };
+    struct Uses;
+    struct Span;
     void add_checked(const lmbq_stage_desc& stage);
+    Stage& stage(int value) { return network_->stages[(size_t)value - 1]; }  // that makes the value
+    Uses uses();
+    std::vector<Span> spans(const Uses& uses);
     void plan();
 
     int isa_;

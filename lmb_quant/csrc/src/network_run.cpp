@@ -41,7 +41,8 @@ public:
           upscaled_(*call.net.isa, call.in, mode(), upscale()) {}
 
     void lay_out(Carver& carver) {
-        for (float*& row : scratch_) row = carver.take<float>(w_ * (size_t)g_.scratch_channels);
+        for (float*& row : rows_) row = carver.take<float>(w_ * (size_t)g_.scratch_channels);
+        for (float*& piece : pieces_) piece = carver.take<float>((size_t)piece_ * (size_t)g_.scratch_channels);
         other_ = carver.take<float>(reads_image() ? w_ * (size_t)call_.net.channels : 0);
         if (!g_.is_output) return;
         writer_.lay_out(carver);
@@ -49,14 +50,14 @@ public:
     }
     void start() { upscaled_.start(); }
 
-    float* row(int y) override { return place(g_.first, y, first_channels()); }
+    float* row(int y) override { return place(g_.first, y, 0, first_channels()); }
 
     // What came as a long row goes on in pieces: a step finds in the cache what the one before it made.
     void done(int y, int first, int until) override {
         if (!g_.rows.empty())
             for (int x = first; x < until; x += piece_) run_steps(y, (size_t)x, (size_t)std::min(piece_, until - x));
         if (!g_.is_output || (size_t)until < w_) return;
-        write(y, place(g_.last, y, g_.out_channels));
+        write(y, place(g_.last, y, 0, g_.out_channels));
         call_.lap((int)call_.net.stages.size() - 1, LMBQ_PART_REST);
     }
 
@@ -73,11 +74,11 @@ public:
 
 private:
     void run_steps(int y, size_t x, size_t pixels) {
-        const float* at = row(y) + x * (size_t)first_channels();
+        const float* at = place(g_.first, y, x, first_channels());
         for (const RowStep& step : g_.rows) {
             const Stage& s = call_.stage(step.stage);
             const size_t channels = (size_t)s.out_channels, n = pixels * channels;
-            float* to = place(step.to, y, s.out_channels) + x * channels;
+            float* to = place(step.to, y, x, s.out_channels);
             switch (s.kind) {
                 case LMBQ_STAGE_CONV: {
                     const RealPlan& p = s.real->plan;
@@ -108,8 +109,10 @@ private:
         return false;
     }
 
-    float* place(const Place& p, int y, int channels) const {
-        return p.kind == Place::BUFFER ? call_.buffer_row(p, y, w_ * (size_t)channels) : scratch_[p.index];
+    float* place(const Place& p, int y, size_t x, int channels) const {
+        if (p.kind == Place::PIECE) return pieces_[p.index];
+        float* row = p.kind == Place::BUFFER ? call_.buffer_row(p, y, w_ * (size_t)channels) : rows_[p.index];
+        return row + x * (size_t)channels;
     }
     const float* other(const Place& p, int y, int channels, bool begins) {
         if (p.kind == Place::BUFFER) return call_.buffer_row(p, y, w_ * (size_t)channels);
@@ -142,7 +145,7 @@ private:
     const RealKernels& real_;
     PixelWriter writer_;
     UpscaledRows upscaled_;
-    float *scratch_[2] = {}, *other_ = nullptr;
+    float *rows_[2] = {}, *pieces_[2] = {}, *other_ = nullptr;
 };
 
 // One group of one call; its tasks are bands.

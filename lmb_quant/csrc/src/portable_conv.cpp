@@ -49,7 +49,10 @@ int group_words(const ConvPlan& p) { return (group_channels(p) + 63) / 64; }
 
 int supports(const ConvPlan& p) { return (int64_t)p.kh * p.kw * group_channels(p) < (1 << 23); }
 int unit(const ConvPlan& p) { return p.groups * group_words(p); }
-int build_segments(const ConvPlan&, Segment*) { return 0; }
+int build_segments(const ConvPlan& p, Segment* out) {
+    for (int ky = 0; out && ky < p.kh; ky++) out[ky] = {ky, 0, p.kw};
+    return p.kh;
+}
 size_t weight_bytes(const ConvPlan& p) { return (size_t)p.out_channels * p.kh * p.kw * group_words(p) * 8; }
 
 void pack_weights(const ConvPlan& p, const uint8_t* bits, void* out) {
@@ -102,9 +105,10 @@ struct Row {
             const uint64_t* w = weights;
             for (int o = 0; o < p.out_channels; o++) {
                 int count = 0;
-                for (int ky = 0; ky < p.kh; ky++) {
-                    const uint64_t* a = (const uint64_t*)r.act[ky] + (size_t)x * p.sw * u + o / per_out * words;
-                    for (int kx = 0; kx < p.kw; kx++, a += (size_t)p.dw * u)
+                for (int s = 0; s < p.nsegments; s++) {
+                    const Segment row = p.segments[s];
+                    const uint64_t* a = (const uint64_t*)r.act[row.row] + (size_t)x * p.sw * u + o / per_out * words;
+                    for (int kx = 0; kx < row.count; kx++, a += (size_t)p.dw * u)
                         for (int i = 0; i < words; i++) count += popcount(a[i] ^ *w++);
                 }
                 end.write(Params<F1, ACT>(p, o), F1{(float)count}, px, o);

@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "packed_file/layers.hpp"
 
+#include "layer.hpp"
 #include "packed_file/acts.hpp"
 
 namespace lmbq {
 namespace {
 
-constexpr int64_t kMaxChannels = 1 << 16, kMaxKernel = 31, kMaxStep = 1 << 10, kMaxPadding = 1 << 14, kMaxWindow = 255;
+const std::initializer_list<const char*> kKeys = {
+    "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "threshold",   "window",
+    "shift",       "gain",         "bias",        "act",    "act_on",  "slopes",   "skip",   "pixel_factor"};
+
+Fields fields_of(const std::string& name, const Json::Value& config) { return {config, "layer " + quoted(name), kKeys}; }
 
 std::vector<int64_t> sides(const Fields& config, const char* key, size_t count, int64_t low, int64_t high,
                            int64_t otherwise) {
@@ -18,25 +23,26 @@ std::vector<int64_t> sides(const Fields& config, const char* key, size_t count, 
 
 }  // namespace
 
+int stored_inputs(const std::string& name, const Json::Value& config) {
+    return (int)fields_of(name, config).integer("in_channels", 1, kLayerChannels);
+}
+
 StoredLayer::StoredLayer(const std::string& name, const Json::Value& value, Tensors& tensors) {
-    const Fields config(
-        value, "layer " + quoted(name),
-        {"in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "threshold", "window",
-         "shift", "gain", "bias", "act", "act_on", "slopes", "skip", "pixel_factor"});
-    const int64_t I = config.integer("in_channels", 1, kMaxChannels),
-                  O = config.integer("out_channels", 1, kMaxChannels);
-    const int64_t groups = config.integer("groups", 1, kMaxChannels, 1);
+    const Fields config = fields_of(name, value);
+    const int64_t I = config.integer("in_channels", 1, kLayerChannels),
+                  O = config.integer("out_channels", 1, kLayerChannels);
+    const int64_t groups = config.integer("groups", 1, kLayerChannels, 1);
     if (I % groups || O % groups) config.refuse("groups", "Allowed: a divisor of both channel counts");
     config.at("kernel_size");
-    const auto kernel = sides(config, "kernel_size", 2, 1, kMaxKernel, 1),
-               stride = sides(config, "stride", 2, 1, kMaxStep, 1);
-    const auto padding = sides(config, "padding", 4, 0, kMaxPadding, 0),
-               dilation = sides(config, "dilation", 2, 1, kMaxStep, 1);
+    const auto kernel = sides(config, "kernel_size", 2, 1, kLayerKernel, 1),
+               stride = sides(config, "stride", 2, 1, kLayerStep, 1);
+    const auto padding = sides(config, "padding", 4, 0, kLayerPadding, 0),
+               dilation = sides(config, "dilation", 2, 1, kLayerStep, 1);
 
     const std::vector<const char*> thresholds = {"none", "channel", "local",
                                                  "global"};  // in the order of lmbq_threshold
     const int threshold = config.one_of("threshold", thresholds, LMBQ_THRESHOLD_NONE);
-    const int64_t window = config.integer("window", 1, kMaxWindow, 1);
+    const int64_t window = config.integer("window", 1, kLayerWindow, 1);
     const bool shift = config.flag("shift", false), gain = config.flag("gain", false);
     if (window % 2 == 0 || (window != 1 && threshold != LMBQ_THRESHOLD_LOCAL))
         config.refuse("window", "Allowed: odd, and 1 where the threshold is not local");
@@ -46,7 +52,7 @@ StoredLayer::StoredLayer(const std::string& name, const Json::Value& value, Tens
         config.refuse("gain", "Allowed: with thresholds local and global");
 
     const NamedAct& act = named_act(config, "act", true);
-    const int64_t slopes = config.integer("slopes", 0, kMaxChannels, 0);
+    const int64_t slopes = config.integer("slopes", 0, kLayerChannels, 0);
     if (!act.slopes_fit(slopes, O))
         config.refuse("slopes", "Allowed: with prelu 1 or out_channels, with rprelu out_channels, else 0");
 

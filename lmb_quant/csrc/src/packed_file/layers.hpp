@@ -22,4 +22,7 @@ private:
     std::vector<float> scale_, bias_, thresholds_, gain_, slope_, gamma_, zeta_, pixel_factor_;
 };
 
+// The inputs of a layer, of which nothing else is read. Throws Error.
+int stored_inputs(const std::string& name, const Json::Value& config);
+
 }  // namespace lmbq

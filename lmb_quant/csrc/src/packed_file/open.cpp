@@ -18,7 +18,7 @@ std::unique_ptr<Network> build(const uint8_t* bytes, size_t size, int isa, bool 
     const Safetensors file(bytes, size);
     const PackedHeader header(file);
     Tensors tensors(file, header.int8);
-    NetworkBuilder builder(image_channels(header.stages), isa);
+    NetworkBuilder builder(image_channels(header.stages, header.layers), isa);
     std::set<std::string> used;
     for (size_t i = 0; i < header.stages.size(); i++) {
         StoredStage stage((int)i + 1, header.stages[i], builder.channels(), header.layers, tensors);

@@ -3,12 +3,13 @@
 
 #include <cmath>
 
+#include "network.hpp"
 #include "packed_file/acts.hpp"
 
 namespace lmbq {
 namespace {
 
-constexpr int64_t kMaxChannels = 1 << 12, kMaxKernel = 15, kMaxUpscale = 4, kMaxValue = 1 << 14;
+constexpr int64_t kMaxUpscale = 4;
 
 const std::vector<const char*> kModes = {"bilinear", "bicubic"};  // in the order of lmbq_upscale_mode
 const std::initializer_list<const char*> kConvKeys = {"kind",   "layer", "in_channels", "out_channels", "kernel_size",
@@ -19,6 +20,15 @@ std::string kind_of(const Json::Value& value, const std::string& place) {
     for (const auto& [key, kind] : members_of(value, place))
         if (key == "kind" && kind.kind() == Json::STRING) return kind.string();
     throw Error(LMBQ_BAD_FILE, place + ": kind: a word is missing");
+}
+
+using Layers = std::map<std::string, Json::Value>;
+
+const Layers::value_type& layer_of(const Json::Value& stage, const std::string& place, const Layers& layers) {
+    const Fields fields(stage, place, {"kind", "layer"});
+    const auto found = layers.find(fields.word("layer"));
+    if (found == layers.end()) fields.refuse("layer", "Allowed: a name in layers");
+    return *found;
 }
 
 float real(const Fields& fields, const char* key) {
@@ -41,11 +51,9 @@ StoredStage::StoredStage(int number, const Json::Value& value, int channels,
     } else if (kind == "conv") {
         read_conv(value, place, channels, tensors);
     } else if (kind == "binary") {
-        const Fields fields(value, place, {"kind", "layer"});
-        const auto found = layers.find(fields.word("layer"));
-        if (found == layers.end()) fields.refuse("layer", "Allowed: a name in layers");
-        layer_name = found->first;
-        layer_ = std::make_unique<StoredLayer>(found->first, found->second, tensors);
+        const auto& [name, config] = layer_of(value, place, layers);
+        layer_name = name;
+        layer_ = std::make_unique<StoredLayer>(name, config, tensors);
         desc.kind = LMBQ_STAGE_BINARY;
         desc.layer = &layer_->desc;
         desc.layer_skip = layer_->skip;
@@ -56,7 +64,7 @@ StoredStage::StoredStage(int number, const Json::Value& value, int channels,
     } else if (kind == "add") {
         const Fields fields(value, place, {"kind", "value", "alpha"});
         desc.kind = LMBQ_STAGE_ADD;
-        desc.other = (int32_t)fields.integer("value", 0, kMaxValue);
+        desc.other = (int32_t)fields.integer("value", 0, kStages);
         desc.alpha = real(fields, "alpha");
     } else if (kind == "shuffle") {
         const Fields fields(value, place, {"kind", "upscale"});
@@ -82,12 +90,12 @@ StoredStage::StoredStage(int number, const Json::Value& value, int channels,
 
 void StoredStage::read_conv(const Json::Value& value, const std::string& place, int channels, Tensors& tensors) {
     const Fields fields(value, place, kConvKeys);
-    const int64_t I = fields.integer("in_channels", 1, kMaxChannels),
-                  O = fields.integer("out_channels", 1, kMaxChannels);
+    const int64_t I = fields.integer("in_channels", 1, kStageChannels),
+                  O = fields.integer("out_channels", 1, kStageChannels);
     if (I != channels)
         fields.refuse("in_channels", "Allowed: " + std::to_string(channels) + ", of the value before it");
-    const int64_t groups = fields.integer("groups", 1, kMaxChannels),
-                  kernel = fields.integer("kernel_size", 1, kMaxKernel);
+    const int64_t groups = fields.integer("groups", 1, kStageChannels),
+                  kernel = fields.integer("kernel_size", 1, kStageKernel);
     if (I % groups || O % groups) fields.refuse("groups", "Allowed: a divisor of both channel counts");
     const bool depthwise = groups > 1 && groups == I && groups == O;
     desc.kind = depthwise ? LMBQ_STAGE_DEPTHWISE : LMBQ_STAGE_CONV;
@@ -132,12 +140,17 @@ void StoredStage::read_act(const Json::Value& value, const std::string& place, i
     desc.slope_count = (int32_t)slope_.size();
 }
 
-int image_channels(const std::vector<Json::Value>& stages) {
-    // No stage before the first convolution changes the channels.
+int image_channels(const std::vector<Json::Value>& stages, const std::map<std::string, Json::Value>& layers) {
+    // No stage before the first convolution, real or binary, changes the channels.
     for (size_t i = 0; i < stages.size(); i++) {
         const std::string place = "stage " + std::to_string(i + 1);
-        if (kind_of(stages[i], place) == "conv")
-            return (int)Fields(stages[i], place, kConvKeys).integer("in_channels", 1, kMaxChannels);
+        const std::string kind = kind_of(stages[i], place);
+        if (kind == "binary") {
+            const auto& [name, config] = layer_of(stages[i], place, layers);
+            return stored_inputs(name, config);
+        }
+        if (kind == "conv")
+            return (int)Fields(stages[i], place, kConvKeys).integer("in_channels", 1, kStageChannels);
     }
     throw Error(LMBQ_BAD_FILE, "stages: no convolution says the image's channels");
 }

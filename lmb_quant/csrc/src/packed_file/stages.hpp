@@ -30,6 +30,6 @@ private:
 };
 
 // The channels of the image that the first of these stages reads. Throws Error.
-int image_channels(const std::vector<Json::Value>& stages);
+int image_channels(const std::vector<Json::Value>& stages, const std::map<std::string, Json::Value>& layers);
 
 }  // namespace lmbq
