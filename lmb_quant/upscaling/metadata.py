@@ -56,11 +56,12 @@ class Metadata:
 
     def options(self, form: str) -> dict[str, Any]:
         """Arguments of Pillow's ``save`` for a format."""
-        exif = _copy(self.exif)
-        if form == "TIFF" and self.xmp is not None:
-            exif[_TIFF_XMP] = self.xmp
+        exif = Image.Exif()
+        exif.update({tag: _as_read(value) for tag, value in self.exif.items()})
         options: dict[str, Any] = {"icc_profile": self.icc}
-        if len(exif):
+        if form == "TIFF":
+            options["tiffinfo"] = dict(exif) if self.xmp is None else {**exif, _TIFF_XMP: self.xmp}
+        elif len(exif):
             options["exif"] = exif.tobytes()
         if form == "TIFF" and any(tag in exif for tag in _DIRECTORIES):
             options["compression"] = None  # libtiff, which compresses, cannot write these directories
@@ -180,6 +181,20 @@ def _kept_tags(source: Image.Exif) -> Image.Exif:
         if tag not in _LAYOUT_TAGS and value not in (None, {}):
             exif[tag] = value
     return exif
+
+
+class _Text(str):
+    """Text of a tag. Pillow reads each byte as a character, and would write those beyond ASCII as question marks."""
+
+    def encode(self, encoding: str = "", errors: str = "") -> bytes:
+        return super().encode("latin-1")
+
+
+def _as_read(value: Any) -> Any:
+    """A tag's value, or a directory, as it is to be written: each text as the bytes that it was read from."""
+    if isinstance(value, dict):
+        return {key: _as_read(item) for key, item in value.items()}
+    return _Text(value) if isinstance(value, str) else value
 
 
 def _copy(exif: Image.Exif) -> Image.Exif:

@@ -89,7 +89,7 @@ def _write_tiff(buffer: io.BytesIO, file: ImageFile, metadata: Metadata, small: 
     array = np.asarray(file.pixels)
     channels = array.shape[2]
     tags: list[tuple[Any, ...]] = [
-        (tag, "s", 0, value.encode(), True) for tag, value in metadata.exif.items() if isinstance(value, str)
+        (tag, "s", 0, value.encode("latin-1"), True) for tag, value in metadata.exif.items() if isinstance(value, str)
     ]
     if metadata.xmp is not None:
         tags.append((700, "B", len(metadata.xmp), metadata.xmp, True))

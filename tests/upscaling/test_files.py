@@ -373,11 +373,19 @@ def test_more_than_a_jpeg_file_holds(tmp_path):
     assert again.metadata.exif[ExifTags.Base.ImageDescription] == "a picture"
 
 
-def test_a_tag_beyond_ascii_in_a_tiff_of_16_bits(tmp_path):
-    exif = Image.Exif()
-    exif[ExifTags.Base.Artist] = "Jürgen"
-    assert write_image(tmp_path / "x.tif", ImageFile(pixels_of("RGB", 16), Metadata(exif=exif))) == []
-    assert "Jürgen".encode() in (tmp_path / "x.tif").read_bytes()
+@pytest.mark.parametrize(("suffix", "bits"), [*((suffix, 8) for suffix in EIGHT_BITS), (".tif", 16), (".png", 16)])
+@pytest.mark.parametrize("details", [{}, {ExifTags.Base.LensModel: "\xc3\xb6"}], ids=["tags", "details"])
+def test_text_beyond_ascii_keeps_its_bytes(tmp_path, suffix, bits, details):
+    exif, text = Image.Exif(), "Jörg Müller".encode().decode("latin-1")  # Pillow reads UTF-8 so
+    exif[ExifTags.Base.Artist] = text
+    if details:
+        exif[ExifTags.IFD.Exif] = details
+    path = tmp_path / f"x{suffix}"
+    assert write_image(path, ImageFile(pixels_of("RGB", bits), Metadata(exif=exif))) == []
+    assert "Jörg Müller".encode() in path.read_bytes()
+    again = read_image(path).metadata.exif
+    assert again[ExifTags.Base.Artist] == text
+    assert again.get(ExifTags.IFD.Exif, {}) == ({} if (suffix, bits) == (".tif", 16) else details)
 
 
 def test_damaged_exif_is_left_out_with_a_word(tmp_path):
