@@ -567,9 +567,11 @@ def bench_training_step(
 @contextmanager
 def _figures(output: Path | None) -> Iterator[tuple[Callable[[str], None], Callable[[Any], None]]]:
     """Yields what tells how a measurement goes on, and what shows its report and writes it to ``--output``."""
-    from lmb_quant.bench.report import check_output, write_output
+    from lmb_quant.bench.report import write_output
+    from lmb_quant.files import check_new
 
-    check_output(output)
+    if output is not None:
+        check_new(output)
 
     def write(report: Any) -> None:
         _say(str(report))

@@ -95,16 +95,73 @@ def check_writable(path: Path) -> None:
     check_folder(path.parent)
 
 
+def check_new(path: Path, *, force: bool | None = None) -> None:
+    """Checks, before long work, that a file can be written and takes no other one's place unasked.
+
+    Args:
+        path: The file.
+        force: Whether an existing file is replaced; None where the user has no ``--force`` to say so.
+
+    Raises:
+        LMBError: As :func:`check_writable`, or if the file exists and is not replaced.
+    """
+    check_writable(path)
+    if not force and os.path.lexists(path):
+        allowed = "another name" if force is None else "another name, or --force to replace it"
+        raise LMBError(f"{path}: it exists. Allowed: {allowed}.")
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder, and those above it, where it is missing, and checks as :func:`check_folder`.
+
+    Raises:
+        LMBError: If it cannot be made, or no file can be written into it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LMBError(f"{folder}: the folder cannot be made: {error.strerror or error}.") from error
+    check_folder(folder)
+
+
 def is_folder(path: Path) -> bool:
     """Whether a path is an existing folder.
 
     Raises:
         LMBError: If that cannot be found out, for want of permission or because the path is too long.
     """
+    mode = _mode(path)
+    return mode is not None and stat.S_ISDIR(mode)
+
+
+def is_file(path: Path) -> bool:
+    """Whether a path is an existing regular file.
+
+    Raises:
+        LMBError: As :func:`is_folder`.
+    """
+    mode = _mode(path)
+    return mode is not None and stat.S_ISREG(mode)
+
+
+def entries(folder: Path) -> list[Path]:
+    """What an existing folder holds, sorted by name.
+
+    Raises:
+        LMBError: If the folder cannot be read.
+    """
     try:
-        return stat.S_ISDIR(os.stat(path).st_mode)
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise LMBError(f"{folder}: the folder cannot be read: {error.strerror or error}.") from error
+
+
+def _mode(path: Path) -> int | None:
+    """The mode of what is at a path, links followed; None where nothing is."""
+    try:
+        return os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
-        return False
+        return None
     except OSError as error:
         raise LMBError(f"{path}: it cannot be reached: {error.strerror or error}.") from error
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lmb_quant.archs import architecture_of
 from lmb_quant.errors import LMBError, unknown_name
-from lmb_quant.files import check_writable, write_atomically
+from lmb_quant.files import check_writable, is_file, write_atomically
 from lmb_quant.modules import BinaryConv2d, PackedBinaryConv2d, PackedConfig, packed_convs_by_name
 from lmb_quant.packed_file import (
     DTYPES,
@@ -172,7 +172,7 @@ def file_named(name_or_file: str, argument: str = "network") -> Iterator[Path]:
     if name_or_file in network_names():
         with network_file(name_or_file) as path:
             yield path
-    elif Path(name_or_file).is_file():
+    elif is_file(Path(name_or_file)):
         yield Path(name_or_file)
     else:
         raise LMBError(

@@ -34,6 +34,31 @@ def test_a_users_mistake_is_one_message_and_exit_code_2(command):
     assert err.startswith("error: unknown recipe 'lmbb'. Did you mean 'lmb'?")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "upscale a.png -o b.png --model LONG",
+        "convert a.pth -opt a.yml -o LONG/x.safetensors",
+        "plan -opt LONG",
+        "analyze LONG -o a.html",
+        "analyze lmb_small_x4 -o LONG/a.html",
+        "analyze lmb_small_x4 -o a.html --images LONG",
+        "bench kernels --output LONG/a.json",
+        "bench pictures lmb_small_x4 -o LONG/a.png",
+        "bench pictures lmb_small_x4 -o a.png --images LONG",
+        "bench run smoke --data LONG --output results",
+        "bench run smoke --output file",
+    ],
+)
+def test_a_place_that_cannot_be_reached_is_one_message(command, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    code, _, err = command(*words.replace("LONG", "x" * 300).split())
+    assert code == 2
+    assert err.startswith("error:")
+    assert "File name too long" in err or "file/photographs" in err
+
+
 def test_a_message_with_brackets_is_shown_as_it_is(command, tmp_path):
     path = tmp_path / "x.yaml"
     path.write_text("version: 1\nmetadata: {name: x}\nignore: ['@frist']\nscheme: {}\n")

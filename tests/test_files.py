@@ -11,7 +11,17 @@ from pathlib import Path
 import pytest
 
 from lmb_quant import LMBError
-from lmb_quant.files import check_writable, path_written_atomically, remove_leftovers, write_atomically
+from lmb_quant.files import (
+    check_new,
+    check_writable,
+    entries,
+    is_file,
+    is_folder,
+    make_folder,
+    path_written_atomically,
+    remove_leftovers,
+    write_atomically,
+)
 
 WRITER = """
 import os, sys, time
@@ -140,6 +150,38 @@ for act in (lambda path: check_writable(path), lambda path: write_atomically(pat
     assert second == f"{tmp_path / 'x'}: cannot be written: File too large."
     assert (tmp_path / "x").read_bytes() == b"old"
     assert names(tmp_path) == ["x"]
+
+
+def test_a_new_file_takes_no_other_ones_place_unasked(tmp_path):
+    path = tmp_path / "x"
+    check_new(path)
+    path.write_bytes(b"mine")
+    with pytest.raises(LMBError, match=r"x: it exists\. Allowed: another name\.$"):
+        check_new(path)
+    with pytest.raises(LMBError, match=r"x: it exists\. Allowed: another name, or --force to replace it\.$"):
+        check_new(path, force=False)
+    check_new(path, force=True)
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(LMBError, match="link: it exists"):
+        check_new(tmp_path / "link")
+
+
+def test_folders_are_made_and_looked_into(tmp_path):
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a")
+    (tmp_path / "file").touch()
+    assert entries(tmp_path) == [tmp_path / "a", tmp_path / "file"]
+    assert [is_folder(path) for path in (*entries(tmp_path), tmp_path / "file" / "x")] == [True, False, False]
+    assert [is_file(path) for path in (*entries(tmp_path), tmp_path / "file" / "x")] == [False, True, False]
+    for act, message in (
+        (make_folder, "the folder cannot be made: Not a directory"),
+        (entries, "the folder cannot be read: Not a directory"),
+    ):
+        with pytest.raises(LMBError, match=message):
+            act(tmp_path / "file" / "x")
+    for ask in (is_folder, is_file):
+        with pytest.raises(LMBError, match="it cannot be reached: File name too long"):
+            ask(tmp_path / ("x" * 300))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")

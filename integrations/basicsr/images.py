@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -16,6 +17,7 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from lmb_quant.errors import LMBError
+from lmb_quant.files import entries, is_folder
 
 from basicsr.utils.matlab_functions import imresize
 
@@ -35,11 +37,11 @@ def find_images(folders: str | Sequence[str]) -> list[Path]:
     found: list[Path] = []
     for folder in [folders] if isinstance(folders, str) else folders:
         path = Path(folder).expanduser()
-        if not path.is_dir():
+        if not is_folder(path):
             raise LMBError(f"dataroot_gt: {str(folder)!r} is not a folder (looked for {path.absolute()}).")
         images = _images_in(path)
         if not images:
-            inner = sorted(sub.name for sub in path.iterdir() if sub.is_dir() and _images_in(sub))
+            inner = [sub.name for sub in entries(path) if os.path.isdir(sub) and _images_in(sub)]
             hint = f" Its folders do: {', '.join(inner)}; a list of folders is allowed." if inner else ""
             raise LMBError(f"dataroot_gt: {str(folder)!r} holds no image ({', '.join(EXTENSIONS)}).{hint}")
         found += images
@@ -47,11 +49,11 @@ def find_images(folders: str | Sequence[str]) -> list[Path]:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    return sorted(
+    return [
         path
-        for path in folder.iterdir()
-        if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
-    )
+        for path in entries(folder)
+        if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and os.path.isfile(path)
+    ]
 
 
 def read_bgr(path: Path) -> BGRImage:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lmb_quant.errors import LMBError, unknown_name
+from lmb_quant.files import is_file
 from lmb_quant.strict_yaml import parse_mapping, parse_yaml
 
 
@@ -25,7 +26,7 @@ def find_option_file(name: str) -> Path:
         LMBError: If there is neither.
     """
     path = Path(name).expanduser()
-    if path.is_file():
+    if is_file(path):
         return path
     shipped = shipped_options()
     if path.name in shipped and str(path.parent) == ".":

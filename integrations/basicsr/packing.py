@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lmb_quant.archs import architecture_of
 from lmb_quant.errors import LMBError, unknown_name
+from lmb_quant.files import check_new
 from lmb_quant.modules import binary_convs
 from lmb_quant.packing import convert
 from lmb_quant.serialize import RealWeights, save
@@ -57,8 +58,7 @@ def pack_checkpoint(
         LMBError: If the checkpoint is none, lacks the entry or does not fit the option file's network, which is float
             or has no packed form; or the file exists or cannot be written.
     """
-    if output.exists() and not force:
-        raise LMBError(f"{output}: it exists. Allowed: another name, or --force to replace it.")
+    check_new(output, force=force)
     content = load_file(checkpoint)
     key = _key(content, checkpoint, param_key)
     path = find_option_file(option_file)

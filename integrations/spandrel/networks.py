@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lmb_quant.errors import LMBError, reason
+from lmb_quant.files import is_file
 from lmb_quant.modules import PackedConfig
 from lmb_quant.packed_file import decoded, from_text, join_names, packed_parts, read_configs
 
@@ -34,7 +35,7 @@ def load_network(path: str | Path) -> nn.Module:
         LMBError: If the file is missing or damaged, or spandrel does not know its architecture.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise LMBError(f"{path}: there is no such file.")
     try:
         return cast(nn.Module, ModelLoader(device="cpu").load_from_file(path).model).eval()

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from lmb_quant.errors import LMBError, reason
+from lmb_quant.files import is_file
 
 from ._host import create_model, is_model, list_models, load_checkpoint, resolve_model_data_config
 
@@ -34,7 +35,7 @@ def make_network(name: str, weights: Path | None = None, **options: Any) -> tupl
         raise LMBError(f"timm has no network {name!r}.{hint} Allowed: a name of timm.list_models().")
     network: nn.Module = create_model(name, pretrained=False, **options)
     if weights is not None:
-        if not weights.is_file():
+        if not is_file(weights):
             raise LMBError(f"{weights}: there is no such file.")
         try:
             load_checkpoint(network, str(weights))

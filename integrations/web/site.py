@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from lmb_quant.errors import LMBError
-from lmb_quant.files import check_folder, is_folder, write_atomically
+from lmb_quant.files import entries, is_folder, make_folder, write_atomically
 from lmb_quant.zoo import card_text, network_file, network_names, parse_card
 
 _HERE = Path(__file__).parent
@@ -31,14 +31,10 @@ def write_site(folder: Path) -> None:
     Raises:
         LMBError: If the folder exists and is not empty, or cannot be written.
     """
-    try:
-        if is_folder(folder) and any(folder.iterdir()):
-            raise LMBError(f"{folder}: the folder is not empty. Allowed: a new or an empty folder.")
-        for name in ("lmb-quant", "networks"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LMBError(f"{folder}: cannot be made: {error.strerror or error}.") from error
-    check_folder(folder)
+    if is_folder(folder) and entries(folder):
+        raise LMBError(f"{folder}: the folder is not empty. Allowed: a new or an empty folder.")
+    for name in ("lmb-quant", "networks"):
+        make_folder(folder / name)
     for name, data in site_files().items():
         write_atomically(folder / name, data, durable=False)
 

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lmb_quant.errors import LMBError
-from lmb_quant.files import check_writable, write_atomically
+from lmb_quant.files import check_new, write_atomically
 
 from .advice import advise
 from .images import Photograph, read_photographs
@@ -91,6 +91,4 @@ def _check_advice(path: Path | None, models: Sequence[str], *, force: bool) -> N
         raise LMBError(f"--advise: {len(models)} networks are given. Allowed: one, which is to be binarised.")
     if path.suffix not in (".yaml", ".yml"):
         raise LMBError(f"--advise: {str(path)!r} is not allowed. Allowed: a file NAME.yaml.")
-    check_writable(path)
-    if path.exists() and not force:
-        raise LMBError(f"--advise: {str(path)!r} exists. Allowed: another name, or --force to replace it.")
+    check_new(path, force=force)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from lmb_quant.errors import LMBError, named_reason
+from lmb_quant.files import is_file, is_folder
 from lmb_quant.modules import BinaryConv2d, PackedBinaryConv2d
-from lmb_quant.serialize import from_pretrained, load
+from lmb_quant.serialize import from_pretrained, load_named
 from lmb_quant.upscaling.network import evaluated, find_traits, noise, running
 from lmb_quant.zoo import network_names
 
@@ -78,18 +80,18 @@ def source_of(model: str | nn.Module, label: str | None = None) -> Source:
     path, weights = _split(model)
     if model.startswith(TIMM):
         return _timm(label or model, path.removeprefix(TIMM), weights)
-    if Path(path).is_dir() or (path.endswith(".pth") and Path(path).is_file()):
+    if is_folder(Path(path)) or (path.endswith(".pth") and is_file(Path(path))):
         return _experiment(label, Path(path))
     if path.endswith(_OPTION_ENDINGS):
         return _option_file(label, path, weights)
-    if not Path(path).is_file():
+    if not is_file(Path(path)):
         raise LMBError(f"{model!r} is no network. Allowed: {FORMS}.")
-    return _source(label or Path(path).stem, load(path))
+    return _source(label or Path(path).stem, load_named(path))
 
 
 def _split(model: str) -> tuple[str, Path | None]:
     path, colon, weights = model.rpartition(":")
-    if not colon or not path or Path(model).exists() or not weights.endswith(_WEIGHT_ENDINGS):
+    if not colon or not path or os.path.exists(model) or not weights.endswith(_WEIGHT_ENDINGS):
         return model, None
     return path, Path(weights)
 
@@ -114,7 +116,7 @@ def _experiment(label: str | None, path: Path) -> Source:
     from lmb_quant.integrations.basicsr.checkpoint import load_weights  # the host is heavy and optional
     from lmb_quant.integrations.basicsr.networks import built_network
 
-    folder = path if path.is_dir() else path.parent.parent
+    folder = path if is_folder(path) else path.parent.parent
     files = sorted(folder.glob("*.yml"))
     if len(files) != 1:
         raise LMBError(
@@ -124,7 +126,7 @@ def _experiment(label: str | None, path: Path) -> Source:
     numbered = [file for file in (folder / "models").glob("net_g_*.pth") if file.stem.rpartition("_")[2].isdigit()]
     checkpoints = sorted(numbered, key=lambda file: int(file.stem.rpartition("_")[2]))
     latest = folder / "models" / "net_g_latest.pth"
-    chosen = path if path.is_file() else latest if latest.is_file() else checkpoints[-1] if checkpoints else None
+    chosen = path if is_file(path) else latest if is_file(latest) else checkpoints[-1] if checkpoints else None
     if chosen is None:
         raise LMBError(f"{folder}: its models/ holds no checkpoint (net_g_*.pth).")
     network, channels = built_network(str(files[0]))

@@ -14,7 +14,7 @@ from jinja2 import Environment, StrictUndefined
 from torch import nn
 
 from lmb_quant.errors import LMBError
-from lmb_quant.files import write_atomically
+from lmb_quant.files import check_new, write_atomically
 from lmb_quant.integrations.basicsr.checkpoint import load_weights
 from lmb_quant.integrations.basicsr.hooks.step_times import read_step_times
 from lmb_quant.integrations.basicsr.images import find_images
@@ -70,8 +70,11 @@ def make_card(
         LMBError: If the experiment is not finished or not of a network for RGB images that can be packed, a test set
             is missing, a file exists, or the network has another SR factor.
     """
+    if name in ("", "..") or Path(name).name != name:
+        raise LMBError(f"--name: {name!r} is not allowed. Allowed: the name of a file, without folders.")
     paths = [output / f"{name}{ending}" for ending in (".safetensors", ".md")]
-    _check_output(output, paths, force=force)
+    for path in paths:
+        check_new(path, force=force)
     opt, command = _options(experiment)
     opt = with_upscale(opt, upscale, str(experiment))
     network = _trained(experiment, opt)
@@ -84,7 +87,7 @@ def make_card(
     if upscale == 1:
         raise LMBError(f"{experiment}: it was trained for several SR factors. Give --upscale, one of them.")
     costs = count(network, upscale)
-    with tempfile.TemporaryDirectory(dir=output, prefix=f".{name}-") as folder:
+    with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / paths[0].name
         save(convert(network), draft, real_weights=real_weights)
         packed = load(draft)
@@ -110,16 +113,8 @@ def make_card(
             }
         )
         write_atomically(paths[1], _text(card).encode())
-        draft.replace(paths[0])
+        write_atomically(paths[0], draft.read_bytes())
     return card
-
-
-def _check_output(output: Path, paths: Sequence[Path], *, force: bool) -> None:
-    if not output.is_dir():
-        raise LMBError(f"--output: {str(output)!r} is no folder. Allowed: an existing folder.")
-    for path in paths:
-        if path.exists() and not force:
-            raise LMBError(f"{path}: it exists. Allowed: another name, or --force to replace it.")
 
 
 def _options(experiment: Path) -> tuple[dict[str, Any], str]:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from lmb_quant.contact_sheet import Tile, contact_sheet
 from lmb_quant.errors import LMBError
-from lmb_quant.files import check_writable
+from lmb_quant.files import check_new
 from lmb_quant.integrations.basicsr.degradation import Degradation
 from lmb_quant.integrations.basicsr.images import BGRImage, crop_to_multiple, find_images, read_bgr, reduce_image
 from lmb_quant.integrations.basicsr.metrics import psnr_y, upscale_bicubic
@@ -79,10 +79,8 @@ def compare(
     if len({network.upscale for network in networks.values()}) != 1:
         factors = ", ".join(f"{name} x{network.upscale}" for name, network in networks.items())
         raise LMBError(f"bench pictures: {factors}: they differ in their factor. Allowed: networks of one factor.")
-    if output.exists() and not force:
-        raise LMBError(f"{output}: it exists. Allowed: another name, or --force to replace it.")
     format_of(output)
-    check_writable(output)
+    check_new(output, force=force)
     shipped = [shipped_photograph(name) for name in (*TRAINING, *HELD_OUT)] if images is None else []
     paths = tqdm(shipped or find_images(str(images)), desc="Upscaling", unit="image", disable=None, leave=False)
     found = [_compare_one(path, networks, degradation, number) for number, path in enumerate(paths)]

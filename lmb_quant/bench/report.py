@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lmb_quant.errors import LMBError
+from lmb_quant.files import check_new, write_atomically
 
 
 def to_json(report: Any) -> str:
@@ -26,30 +25,11 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def check_output(path: Path | None) -> None:
-    """Checks, before minutes of measuring, that the figures can be written.
-
-    Raises:
-        LMBError: If the file exists, or its folder does not.
-    """
-    if path is None:
-        return
-    if path.exists() or path.is_symlink():
-        raise LMBError(f"--output: {str(path)!r} exists and is not overwritten. Name another file.")
-    if not path.parent.is_dir():
-        raise LMBError(f"--output: {str(path)!r}: there is no folder {str(path.parent)!r}. Make it first.")
-    if not os.access(path.parent, os.W_OK):
-        raise LMBError(f"--output: {str(path)!r}: the folder {str(path.parent)!r} is not writable.")
-
-
 def write_output(path: Path, text: str) -> None:
     """Writes the figures to a new file.
 
     Raises:
-        LMBError: If the file came to be since it was checked.
+        LMBError: As :func:`check_new`: the file may have come to be since that was asked before the measurement.
     """
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise LMBError(f"--output: {str(path)!r} exists and is not overwritten. Name another file.") from None
+    check_new(path)
+    write_atomically(path, text.encode())

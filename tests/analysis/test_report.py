@@ -93,17 +93,20 @@ def test_the_words_hold_the_figures(analysis):
 
 
 def test_nothing_is_overwritten_silently(analysis, written, tmp_path):
-    with pytest.raises(LMBError, match=r"--output: '.*page.html' exists. Allowed: another name, or --force"):
+    with pytest.raises(LMBError, match=r"page.html: it exists. Allowed: another name, or --force"):
         write_report(analysis, written[0])
     page = tmp_path / "page.html"
     (tmp_path / "page").mkdir()
     check_output(page, force=False)
     (tmp_path / "page" / "mine.txt").write_text("kept")
-    with pytest.raises(LMBError, match=r"--output: '.*page' exists"):
+    with pytest.raises(LMBError, match=r"page: it holds files. Allowed: another name, or --force"):
         check_output(page, force=False)
     check_output(page, force=True)
     with pytest.raises(LMBError, match=r"Allowed: a file NAME.html"):
         check_output(tmp_path / "page.htm", force=False)
+    (tmp_path / "figures").touch()
+    with pytest.raises(LMBError, match=r"figures', where the figures go, is a file"):
+        check_output(tmp_path / "figures.html", force=True)
     with pytest.raises(LMBError, match=r"there is no folder"):
         check_output(tmp_path / "no" / "page.html", force=False)
 
@@ -138,7 +141,7 @@ def test_the_command_writes_report_and_recipe(command, tmp_path, folder, monkeyp
     assert advised.metadata.name == "lmb-advised"
     assert binarize(net, advised)
     assert "--force" in command(*arguments)[2]
-    assert "mine.yaml' exists" in command(*arguments[:4], tmp_path / "b.html", "--advise", mine)[2]
+    assert "mine.yaml: it exists" in command(*arguments[:4], tmp_path / "b.html", "--advise", mine)[2]
     assert "Allowed: one, which is to be binarised" in command(
         model, "lmb_small_x4", "-o", tmp_path / "b.html", "--advise", tmp_path / "x.yaml"
     )[2]  # fmt: skip

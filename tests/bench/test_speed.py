@@ -175,7 +175,7 @@ def test_an_existing_file_is_refused_before_anything_is_measured(name, tmp_path)
     (tmp_path / "a.json").write_text("mine")
     done = command(name, "--output", tmp_path / "a.json")  # in full size: it would take minutes
     assert isinstance(done.exception, LMBError)
-    assert "exists and is not overwritten" in str(done.exception)
+    assert "a.json: it exists. Allowed: another name." in str(done.exception)
     assert (tmp_path / "a.json").read_text() == "mine"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.resources import files
@@ -20,7 +21,7 @@ from PIL import Image
 from lmb_quant.analysis.measure import Analysis, NetworkFigures
 from lmb_quant.analysis.thresholds import TITLES
 from lmb_quant.errors import LMBError
-from lmb_quant.files import check_writable, write_atomically
+from lmb_quant.files import check_folder, check_new, entries, is_folder, make_folder, write_atomically
 from lmb_quant.machine import Machine, in_words
 from lmb_quant.page import page_style
 from lmb_quant.versions import package_versions
@@ -61,15 +62,16 @@ def check_output(path: Path, *, force: bool) -> Path:
     Raises:
         LMBError: If the name does not end in .html, the folder of ``path`` is missing, or something exists.
     """
-    if path.suffix.lower() != ".html" or path.is_dir():
+    if path.suffix.lower() != ".html":
         raise LMBError(f"--output: {str(path)!r} is not allowed. Allowed: a file NAME.html.")
-    check_writable(path)
+    check_new(path, force=force)
     folder = path.with_suffix("")
-    if folder.exists() and not folder.is_dir():
+    if is_folder(folder):
+        check_folder(folder)
+        if entries(folder) and not force:
+            raise LMBError(f"{folder}: it holds files. Allowed: another name, or --force to replace its files.")
+    elif os.path.lexists(folder):
         raise LMBError(f"--output: {str(folder)!r}, where the figures go, is a file. Name another page.")
-    taken = [each for each in (path, folder) if each.exists() and (each.is_file() or any(each.iterdir()))]
-    if taken and not force:
-        raise LMBError(f"--output: {str(taken[0])!r} exists. Allowed: another name, or --force to replace its files.")
     return folder
 
 
@@ -110,10 +112,7 @@ def write_report(
         **{f"maps-{slug(n.label)}.png": map_sheet(n) for n in analysis.networks if n.pictures},
     }
     page = _page(analysis, shared, plots, title=title, extra=extra, advice=advice)
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise LMBError(f"--output: {folder}: cannot be made: {error.strerror}.") from error
+    make_folder(folder)
     written = []
     for name, content in contents.items():
         if content:

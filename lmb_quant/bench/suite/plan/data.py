@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from importlib.resources import files
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from lmb_quant.errors import LMBError, unknown_name
+from lmb_quant.files import entries, is_folder, make_folder
 from lmb_quant.integrations.basicsr.images import find_images
 
 from .cell import ImageSet
@@ -53,8 +55,8 @@ def find_data(suite: Suite, folder: Path | None, output: Path) -> SuiteData:
 
 def _image_set(parent: Path, name: str, place: str) -> ImageSet:
     folder = parent / name
-    if not folder.is_dir():
-        there = [path.name for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
+    if not is_folder(folder):
+        there = [path.name for path in entries(parent) if os.path.isdir(path)] if is_folder(parent) else []
         raise LMBError(f"{place}: {unknown_name(f'folder of {parent}', name, there)} (--data names another place.)")
     images = find_images(str(folder))
     digest = hashlib.blake2b(digest_size=16)
@@ -68,7 +70,7 @@ def _copy_photographs(folder: Path) -> Path:
     source = files("skimage").joinpath("data")
     for part, names in _PHOTOGRAPHS.items():
         target = folder / part / "photographs"
-        target.mkdir(parents=True, exist_ok=True)
+        make_folder(target)
         for name in names:
             if not (target / name).exists():
                 (target / name).write_bytes(source.joinpath(name).read_bytes())

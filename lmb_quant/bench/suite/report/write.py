@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
-from lmb_quant.files import write_atomically
+from lmb_quant.files import make_folder, write_atomically
 from lmb_quant.page import page_style
 from lmb_quant.strict_yaml import dump_yaml
 
@@ -39,7 +39,7 @@ def write_report(root: Path, suite: str | None = None) -> list[Path]:
     """
     findings = find(root, suite)
     folder = findings.store.root / "reports"
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     texts = {".md": to_markdown(findings), ".csv": to_csv(findings), ".html": to_html(findings)}
     paths = []
     for ending, text in texts.items():

@@ -14,6 +14,7 @@ from lmb_quant.bench.suite.plan.cells import make_cells, select, trainings
 from lmb_quant.bench.suite.plan.data import find_data
 from lmb_quant.bench.suite.plan.schema import Suite
 from lmb_quant.bench.suite.store import Store
+from lmb_quant.files import make_folder
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,14 @@ def prepare(suite: str | Path | Suite, *, data: Path | None, output: Path, only:
         only: Glob for the names of cells, or for parts of them.
 
     Raises:
-        LMBError: If the suite, its images, a method or the glob is wrong.
+        LMBError: If the suite, its images, a method or the glob is wrong, or the folder of results cannot be made.
     """
     loaded = suite if isinstance(suite, Suite) else Suite.load(suite)
     store = Store(output)
     images = find_data(loaded, data, store.root)
     cells = make_cells(loaded, images)
     job = Job(loaded, tuple(cells), tuple(select(cells, only)), store)
+    make_folder(store.root)
     store.write_suite(
         loaded.name,
         {
