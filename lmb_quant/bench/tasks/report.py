@@ -19,6 +19,9 @@ from .settings import METHODS, TASKS, Cell, Settings
 from .store import Store
 from .training import DEVIATION, MEAN, build
 
+REPORTS = "reports"
+"""Name of the folder of reports, in that of results."""
+
 _SHOWN = 16
 _WORDS = {
     "float": "float",
@@ -82,8 +85,7 @@ def write_tasks_report(
 
     The analysis needs both float networks; without them only the table is written.
     """
-    folder = root / "reports"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = root / REPORTS
     found = table(results)
     csv = "\n".join(",".join(f'"{cell}"' for cell in row) for row in (found.columns, *found.rows))
     write_atomically(folder / "tasks.csv", f"{csv}\n".encode())

@@ -14,10 +14,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from lmb_quant.errors import LMBError
+from lmb_quant.files import make_folder
 from lmb_quant.table import render
 
 from .data import Halves, contents, read_halves
-from .report import table, write_tasks_report
+from .report import REPORTS, table, write_tasks_report
 from .settings import CELLS, Cell, Settings
 from .store import Store
 from .training import baseline, build, evaluate, train
@@ -58,10 +59,12 @@ def run_tasks(
         0.
 
     Raises:
-        LMBError: If no folder of photographs is given, one cannot be used, ``only`` matches no cell, or a training
-            fails; finished cells stay.
+        LMBError: If no folder of photographs is given, one cannot be used, ``only`` matches no cell, the folder of
+            results cannot be made, or a training fails; finished cells stay.
     """
     photographs, store, cells = _prepared(data, output, only, settings, console)
+    for folder in (store.folder, store.folder.parent / REPORTS):
+        make_folder(folder)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=settings.steps)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lmb_quant.files import write_atomically
+from lmb_quant.files import is_file, write_atomically
 from lmb_quant.integrations.basicsr.checkpoint import load_weights, save_atomically
 from lmb_quant.recipe import Recipe
 
@@ -47,11 +47,10 @@ class Store:
     def result(self, cell: Cell) -> dict[str, Any] | None:
         """A finished cell's figures; None if it is not finished."""
         path = self._path(cell, ".json")
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if is_file(path) else None
 
     def finish(self, cell: Cell, network: nn.Module, result: dict[str, Any]) -> None:
         """Keeps a cell's weights, then its figures: where they are, the weights are too."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         save_atomically({"params": network.state_dict()}, self._path(cell, ".pth"))
         write_atomically(self._path(cell, ".json"), json.dumps(result, indent=2).encode())
 

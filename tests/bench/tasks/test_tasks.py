@@ -97,6 +97,15 @@ def test_cells_are_kept_and_begin_again_after_a_failure(data, tmp_path, console,
         run_tasks(data, tmp_path / "out", console, only="sr/lmb", settings=dataclasses.replace(TINY, steps=3))
 
 
+def test_a_folder_of_results_that_cannot_be_made_is_said_before_training(data, tmp_path, console, monkeypatch):
+    monkeypatch.setattr("lmb_quant.bench.tasks.run.train", lambda *args: pytest.fail("it began"))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "reports").touch()
+    for folder, name in ((tmp_path / "out", "reports"), (tmp_path / "out" / "reports", "tasks")):
+        with pytest.raises(LMBError, match=f"{name}: the folder cannot be made"):
+            run_tasks(data, folder, console, settings=TINY)
+
+
 def test_the_report_compares_both_float_networks(data, tmp_path, console, monkeypatch):
     monkeypatch.setattr("lmb_quant.analysis.report.write.network_plots", lambda network: [])  # tested there
     run_tasks(data, tmp_path / "out", console, only="*/float", settings=TINY)
