@@ -18,6 +18,7 @@ from lmb_quant.strict_yaml import dump_yaml
 
 from .layers import KEPT_FLOAT
 from .measure import LayerFigures, NetworkFigures
+from .sources import Source
 from .thresholds import TITLES
 
 FRAGILE = 2.0
@@ -62,15 +63,11 @@ def advise(network: NetworkFigures, recipe: Recipe | str | Path = "lmb") -> Advi
         recipe: The plain recipe; its activation binariser is ``sign``, or ``local_mean`` with a window of 3 or 7.
 
     Raises:
-        LMBError: If the network is binary, no effect on its result was measured, or the recipe's activation binariser
-            is another one.
+        LMBError: As :func:`check_advisable`, or if no effect on the network's result was measured.
     """
+    check_advisable(network, recipe)
     plain = Recipe.load(recipe)
     way = _way_of(plain)
-    if network.is_binary:
-        raise LMBError(
-            f"--advise: {network.label} has binary layers. Allowed: a float network, which is to be binarised."
-        )
     layers = [layer for layer in network.body if math.isfinite(_error(layer, way))]
     if not layers:
         raise LMBError(f"--advise: {network.label}: no layer that the recipe makes binary has a measured effect.")
@@ -79,6 +76,24 @@ def advise(network: NetworkFigures, recipe: Recipe | str | Path = "lmb") -> Advi
     median = statistics.median(_error(layer, way) for layer in layers)
     decisions = tuple(_decide(layer, way, median) for layer in layers if _error(layer, way) > FRAGILE * median)
     return Advice("\n".join(_lines(network, plain, layers, way, decisions)) + "\n", decisions)
+
+
+def check_advisable(network: NetworkFigures | Source, recipe: Recipe | str | Path) -> None:
+    """Checks what can be known before anything is measured.
+
+    Args:
+        network: What is to be binarised.
+        recipe: The plain recipe.
+
+    Raises:
+        LMBError: If the network has binary layers, or there is no such recipe or its activation binariser is another
+            one than :func:`advise` takes.
+    """
+    _way_of(Recipe.load(recipe))
+    if network.is_binary:
+        raise LMBError(
+            f"--advise: {network.label} has binary layers. Allowed: a float network, which is to be binarised."
+        )
 
 
 def _way_of(recipe: Recipe) -> str:

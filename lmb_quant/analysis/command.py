@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from lmb_quant.errors import LMBError
 from lmb_quant.files import check_new, write_atomically
 
-from .advice import advise
+from .advice import advise, check_advisable
 from .images import Photograph, read_photographs
 from .measure import Analysis, analyze
 from .report import check_output, write_report
@@ -56,6 +56,8 @@ def run_analysis(
     _check_advice(advice, models, force=force)
     photographs = read_photographs(images, limit)
     sources = [source_of(model) for model in models]
+    if advice is not None:
+        check_advisable(sources[0], recipe)
     analysis = _analyze(sources, photographs, side, threads, console)
     text = ""
     if advice is not None:

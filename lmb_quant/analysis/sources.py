@@ -50,6 +50,11 @@ class Source:
     notes: tuple[str, ...] = ()
     checkpoints: tuple[Path, ...] = ()
 
+    @property
+    def is_binary(self) -> bool:
+        """Whether it has binary layers."""
+        return any(isinstance(module, (BinaryConv2d, PackedBinaryConv2d)) for module in self.network.modules())
+
     def inputs(self, photographs: Sequence[Photograph], side: int | None = None) -> Inputs:
         """Makes the network's input of photographs.
 

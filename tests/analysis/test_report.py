@@ -147,6 +147,17 @@ def test_the_command_writes_report_and_recipe(command, tmp_path, folder, monkeyp
     )[2]  # fmt: skip
 
 
+@pytest.mark.parametrize(("recipe", "said"), [("lmb", "lmb_small_x4 has binary layers"), ("lmbb", "unknown recipe")])
+def test_what_cannot_be_advised_is_said_before_anything_is_measured(
+    command, tmp_path, folder, monkeypatch, recipe, said
+):
+    monkeypatch.setattr("lmb_quant.analysis.command.analyze", lambda *args, **options: pytest.fail("it measures"))
+    page = ("-o", tmp_path / "a.html", "--images", folder)
+    code, _, err = command("lmb_small_x4", *page, "--advise", tmp_path / "x.yaml", "--recipe", recipe)
+    assert code == 2
+    assert said in err
+
+
 ACTIONS = """
 const wide = [...document.querySelectorAll("body *")].filter((e) =>
   !e.closest(".wide, figure, pre") && e.getBoundingClientRect().right > window.innerWidth + 1);
