@@ -12,7 +12,7 @@ from pathlib import Path
 from lmb_quant.contact_sheet import Tile, contact_sheet
 from lmb_quant.integrations.basicsr.images import BGRImage, crop_to_multiple, read_bgr, reduce_image
 from lmb_quant.integrations.basicsr.metrics import psnr_y, ssim_y
-from lmb_quant.photographs import HELD_OUT, TRAINING, shipped_photograph
+from lmb_quant.photographs import HELD_OUT
 
 _PART = 112
 """Side of the part of a photograph that is shown, HR pixels."""
@@ -31,7 +31,7 @@ class HeldOut:
     """The photographs that no network has seen, HR and LR; BGR, ``(H, W, 3)``, uint8.
 
     Args:
-        folder: Where :func:`copy_photographs` put them.
+        folder: The demo's; they are in ``held_out`` in it.
         upscale: SR factor.
     """
 
@@ -69,13 +69,3 @@ class HeldOut:
                 [Tile(label, image[top : top + _PART, left : left + _PART, ::-1]) for label, image in shown.items()]
             )
         contact_sheet(rows, 2 * _PART).save(path)
-
-
-def copy_photographs(folder: Path) -> None:
-    """Copies the photographs to ``training`` and ``held_out`` below a folder; what is there already stays."""
-    for part, names in (("training", TRAINING), ("held_out", HELD_OUT)):
-        target = folder / part
-        target.mkdir(parents=True, exist_ok=True)
-        for name in names:
-            if not (target / name).exists():
-                (target / name).write_bytes(shipped_photograph(name).read_bytes())

@@ -17,13 +17,14 @@ from lmb_quant.archs import LMBSRResNet
 from lmb_quant.counting import summary
 from lmb_quant.integrations.basicsr.images import BGRImage
 from lmb_quant.integrations.basicsr.metrics import run_network, upscale_bicubic
-from lmb_quant.photographs import HELD_OUT, TRAINING
+from lmb_quant.photographs import HELD_OUT, TRAINING, copy_photographs
 from lmb_quant.serialize import from_pretrained
 from lmb_quant.table import make_table
 from lmb_quant.upscaling import Upscaler
 from lmb_quant.zoo import DEFAULT
 
-from .photographs import HeldOut, Score, copy_photographs
+from .folder import take_folder
+from .photographs import HeldOut, Score
 from .training import METHODS, NETWORK, UPSCALE, Run, train_all, trained_network
 
 STEPS = 250
@@ -35,8 +36,8 @@ def run_demo(folder: Path, *, seeds: int = 1, steps: int = STEPS) -> dict[str, l
     Writes ``upscaled/``, ``upscaled.png`` and ``comparison.png``.
 
     Args:
-        folder: Made if it is missing; photographs and runs go there. Runs of an earlier demo are archived, not
-            overwritten (BasicSR renames them).
+        folder: A new or an empty one, or that of an earlier demo; photographs and runs go there. Runs of an earlier
+            demo are archived, not overwritten (BasicSR renames them).
         seeds: Runs of each method, with seeds 0, 1, ...
         steps: Training steps of each run; 0 trains nothing.
 
@@ -44,11 +45,14 @@ def run_demo(folder: Path, *, seeds: int = 1, steps: int = STEPS) -> dict[str, l
         For bicubic, the trained network that comes with the package, and each method, one score a seed.
 
     Raises:
-        LMBError: If the photographs are missing or a training run fails.
+        LMBError: If the folder holds other files or cannot be written into, the photographs are missing, or a training
+            run fails.
     """
     console = Console()
     folder = folder.resolve()
-    copy_photographs(folder)
+    take_folder(folder)
+    for part, names in (("training", TRAINING), ("held_out", HELD_OUT)):
+        copy_photographs(folder / part, names)
     held_out = HeldOut(folder, UPSCALE)
     outputs = {"bicubic": [upscale_bicubic(image, UPSCALE) for image in held_out.lr]}
     scores = {"bicubic": [held_out.score(outputs["bicubic"])]}

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from importlib.resources import files
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from lmb_quant.errors import LMBError, unknown_name
-from lmb_quant.files import entries, is_folder, make_folder
+from lmb_quant.files import entries, is_folder
 from lmb_quant.integrations.basicsr.images import find_images
+from lmb_quant.photographs import copy_photographs
 
 from .cell import ImageSet
 from .schema import Suite
@@ -45,7 +45,9 @@ def find_data(suite: Suite, folder: Path | None, output: Path) -> SuiteData:
         if suite.data.source is None:
             wanted = [f"train/{name}" for name in suite.data.train] + [f"test/{name}" for name in suite.data.test]
             raise LMBError(f"{suite.place}: it has no images. Give --data DIR with the folders {', '.join(wanted)}.")
-        folder = _copy_photographs(output / "photographs")
+        folder = output / "photographs"
+        for part, names in _PHOTOGRAPHS.items():
+            copy_photographs(folder / part / "photographs", names)
     root = folder.expanduser().resolve()
     return SuiteData(
         train=tuple(_image_set(root / "train", name, f"{suite.place}: data.train") for name in suite.data.train),
@@ -64,14 +66,3 @@ def _image_set(parent: Path, name: str, place: str) -> ImageSet:
         content = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
         digest.update(f"{path.name} {content}\n".encode())
     return ImageSet(name=name, folder=str(folder), images=len(images), digest=digest.hexdigest())
-
-
-def _copy_photographs(folder: Path) -> Path:
-    source = files("skimage").joinpath("data")
-    for part, names in _PHOTOGRAPHS.items():
-        target = folder / part / "photographs"
-        make_folder(target)
-        for name in names:
-            if not (target / name).exists():
-                (target / name).write_bytes(source.joinpath(name).read_bytes())
-    return folder
