@@ -56,7 +56,7 @@ def test_the_files(analysis, written):
     assert not (tmp_path / "page" / "flips.csv").exists()
     names = {path.name for path in written}
     kinds = ("shares", "features", "detail", "entropy", "constant", "regions", "colours", "ranking", "maps")
-    assert {f"{kind}-float-x.png" for kind in kinds} <= names
+    assert {f"{kind}-{slug('<float> & x')}.png" for kind in kinds} <= names
     for path in written:
         if path.suffix == ".png":
             with Image.open(path) as image:
@@ -89,7 +89,9 @@ def test_the_words_hold_the_figures(analysis):
     assert percent(sum(layer.spread.share("pixels") for layer in network.body) / len(network.body)) in text
     assert f"by {'local mean 3 x 3'}" in text
     assert (number(math.nan), percent(math.nan)) == ("–", "–")
-    assert slug("timm/res net*") == "timm-res-net"
+    assert slug("lmb_small_x4") == "lmb_small_x4"
+    assert re.fullmatch(r"timm-res-net-[0-9a-f]{8}", slug("timm/res net*"))
+    assert slug("größe") != slug("grüße")
 
 
 def test_nothing_is_overwritten_silently(analysis, written, tmp_path):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,8 +45,9 @@ class Plot:
 
 
 def slug(label: str) -> str:
-    """A label as part of a file's name."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", label).strip("-.") or "network"
+    """A label as part of a file's name; where a character is not allowed in it, with a checksum, so that none is lost."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", label).strip("-.") or "network"
+    return plain if plain == label else f"{plain}-{zlib.crc32(label.encode()):08x}"
 
 
 def shared_plots(analysis: Analysis) -> list[Plot]:
