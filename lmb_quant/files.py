@@ -35,6 +35,7 @@ _LONGEST_NAME = 255  # bytes, where the system does not say
 def write_atomically(path: Path, data: bytes | bytearray, *, durable: bool = True) -> None:
     """Writes a file so that under its name there is, at any moment, either what was there before or all of ``data``.
 
+    An existing file keeps its mode, and where the path is a link, what it leads to is written.
     In the main thread INT, TERM and HUP wait for its end where nothing else handles them, so none leaves a half file.
 
     Args:
@@ -43,8 +44,8 @@ def write_atomically(path: Path, data: bytes | bytearray, *, durable: bool = Tru
         durable: Whether the file is on the disk at the end: then it survives a crash of the whole machine.
 
     Raises:
-        LMBError: If it cannot be written, for example on a full disk; what was there before stays. Its cause is the
-            OSError.
+        LMBError: If it cannot be written, for example on a full disk or because a pipe has its name; what was there
+            before stays. Its cause is the OSError, where there was one.
     """
     try:
         with _signals_wait(), _replacing(path, durable) as (_, file):
@@ -84,15 +85,17 @@ def check_writable(path: Path) -> None:
     A little is written into the folder to try, and removed.
 
     Raises:
-        LMBError: If the file or its folder cannot be: the path is a folder, its folder does not exist, is none or is
-            not writable, the name is too long, the disk is full.
+        LMBError: If the file or its folder cannot be: the path is a folder, a pipe or a device, its folder does not
+            exist, is none or is not writable, the name is too long, the disk is full.
     """
     if os.path.isdir(path):
         raise LMBError(f"{path}: it is a folder. Allowed: a file in an existing folder.")
-    if not is_folder(path.parent):
-        raise LMBError(f"{path}: there is no folder {str(path.parent)!r}. Allowed: a file in an existing folder.")
-    check_name(path, path.parent)
-    check_folder(path.parent)
+    place = _place(path)
+    if not is_folder(place.parent):
+        raise LMBError(f"{path}: there is no folder {str(place.parent)!r}. Allowed: a file in an existing folder.")
+    check_name(place, place.parent)
+    check_folder(place.parent)
+    _mode_of_file(place)
 
 
 def check_new(path: Path, *, force: bool | None = None) -> None:
@@ -210,12 +213,32 @@ def remove_leftovers(folder: Path) -> None:
                 os.close(handle)
 
 
+def _place(path: Path) -> Path:
+    """Where a file is: where a path is a link, what it leads to."""
+    return Path(os.path.realpath(path)) if os.path.islink(path) else path
+
+
+def _mode_of_file(path: Path) -> int | None:
+    """The mode of the file that is to be replaced; None where there is none."""
+    mode = _mode(path)
+    if mode is not None and not stat.S_ISREG(mode):
+        raise LMBError(f"{path}: it is a folder, pipe or device. Allowed: a file.")
+    return mode
+
+
 @contextlib.contextmanager
 def _replacing(path: Path, durable: bool) -> Iterator[tuple[str, BinaryIO]]:
-    """Yields as :func:`_temporary_in`; what was written takes the name ``path`` where no exception comes."""
+    """Yields as :func:`_temporary_in`; where no exception comes, what was written takes the place of the file.
+
+    A link stays and leads to the new file, which has the mode of the old one.
+    """
+    path = _place(path)
+    mode = _mode_of_file(path)
     with _temporary_in(path.parent) as (temporary, file):
         yield temporary, file
         file.flush()
+        if mode is not None:
+            os.chmod(temporary, stat.S_IMODE(mode))
         if durable:
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -64,6 +64,39 @@ def test_a_file_is_written_and_replaced(tmp_path, durable):
     assert names(tmp_path) == ["plain", "x"]
 
 
+def test_an_existing_file_keeps_its_mode(tmp_path):
+    path = tmp_path / "x"
+    path.touch(0o600)
+    write_atomically(path, b"new")
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"new", 0o600)
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_is_written_through(tmp_path, exists):
+    (tmp_path / "folder").mkdir()
+    target, link = tmp_path / "folder" / "x", tmp_path / "link"
+    if exists:
+        target.write_bytes(b"old")
+    link.symlink_to("folder/x")
+    check_writable(link)
+    write_atomically(link, b"new")
+    assert link.is_symlink()
+    assert target.read_bytes() == b"new"
+    assert names(tmp_path / "folder") == ["x"]
+
+
+def test_a_pipe_is_not_replaced(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    (tmp_path / "link").symlink_to(path)
+    for act in (check_writable, lambda path: write_atomically(path, b"new")):
+        for name in (path, tmp_path / "link"):
+            with pytest.raises(LMBError, match=r"pipe: it is a folder, pipe or device\. Allowed: a file\."):
+                act(name)
+    assert path.is_fifo()
+    assert names(tmp_path) == ["link", "pipe"]
+
+
 def test_a_library_writes_a_file_by_its_name(tmp_path):
     path = tmp_path / "x"
     for data in (b"one", b"two"):
