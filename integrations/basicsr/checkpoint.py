@@ -17,10 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lmb_quant.errors import LMBError, reason
+from lmb_quant.errors import LMBError, reason, unknown_name
 from lmb_quant.files import write_atomically
 from lmb_quant.serialize import load
 from lmb_quant.unpacking import unpack
+
+_AVERAGE, _PLAIN = "params_ema", "params"
 
 
 def save_atomically(value: Mapping[str, Any], path: Path) -> None:
@@ -51,6 +53,37 @@ def made_by(opt: Mapping[str, Any]) -> dict[str, Any]:
     """What must not change between a run and its continuation; plain values, kept in its states."""
     network = json.loads(json.dumps(opt["network_g"], default=str))
     return {"network_g": network, "train.optim_g.type": opt["train"]["optim_g"].get("type")}
+
+
+def entry_of(content: Mapping[str, Any], path: Path, asked: str | None = None) -> str | None:
+    """The entry of a checkpoint that holds the network.
+
+    Args:
+        content: The checkpoint.
+        path: Its file, for messages.
+        asked: The entry that the user names; by default ``params_ema``, the moving average, where it is there, else
+            ``params``.
+
+    Returns:
+        The entry; None if the checkpoint is a bare state dict.
+
+    Raises:
+        LMBError: If there is no such entry, or the checkpoint is of another kind.
+    """
+    entries = [key for key in (_AVERAGE, _PLAIN) if key in content]
+    if asked is not None:
+        if asked not in entries:
+            raise LMBError(f"{path}: {unknown_name('entry', asked, entries or map(str, list(content)[:8]))}")
+        return asked
+    if entries:
+        return entries[0]
+    if content and all(isinstance(value, Tensor) for value in content.values()):
+        return None
+    hint = " It is a training state; the network is in models/net_g_<iteration>.pth." if "iter" in content else ""
+    raise LMBError(
+        f"{path}: it has neither {_AVERAGE!r} nor {_PLAIN!r}, and is no state dict of tensors. It has: "
+        f"{', '.join(map(str, list(content)[:8]))}.{hint}"
+    )
 
 
 def load_weights(net: nn.Module, path: Path, *, param_key: str | None = "params", strict: bool = True) -> str | None:

@@ -4,22 +4,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from torch import Tensor
+from typing import NamedTuple
 
 from lmb_quant.archs import architecture_of
-from lmb_quant.errors import LMBError, unknown_name
+from lmb_quant.errors import LMBError
 from lmb_quant.files import check_new
 from lmb_quant.modules import binary_convs
 from lmb_quant.packing import convert
 from lmb_quant.serialize import RealWeights, save
 
-from .checkpoint import load_file, load_weights
+from .checkpoint import entry_of, load_file, load_weights
 from .networks import build_of, check_network, with_upscale
 from .option_read import find_option_file, read_options
-
-AVERAGE, PLAIN = "params_ema", "params"
 
 
 class Packed(NamedTuple):
@@ -59,8 +55,7 @@ def pack_checkpoint(
             or has no packed form; or the file exists or cannot be written.
     """
     check_new(output, force=force)
-    content = load_file(checkpoint)
-    key = _key(content, checkpoint, param_key)
+    key = entry_of(load_file(checkpoint), checkpoint, param_key)
     path = find_option_file(option_file)
     options = with_upscale(read_options(path), upscale, str(path))
     network = build_of(path, check_network(options, str(path)))
@@ -74,20 +69,3 @@ def pack_checkpoint(
     save(packed, output, real_weights=real_weights)
     kind = type(packed).__name__
     return Packed(kind, key, architecture_of(packed) is not None)
-
-
-def _key(content: dict[str, Any], checkpoint: Path, asked: str | None) -> str | None:
-    entries = [key for key in (AVERAGE, PLAIN) if key in content]
-    if asked is not None:
-        if asked not in entries:
-            raise LMBError(f"{checkpoint}: {unknown_name('entry', asked, entries or map(str, list(content)[:8]))}")
-        return asked
-    if entries:
-        return entries[0]
-    if content and all(isinstance(value, Tensor) for value in content.values()):
-        return None
-    hint = " It is a training state; the network is in models/net_g_<iteration>.pth." if "iter" in content else ""
-    raise LMBError(
-        f"{checkpoint}: it has neither {AVERAGE!r} nor {PLAIN!r}, and is no state dict of tensors. It has: "
-        f"{', '.join(map(str, list(content)[:8]))}.{hint}"
-    )

@@ -102,18 +102,23 @@ def _split(model: str) -> tuple[str, Path | None]:
 
 
 def _option_file(label: str | None, path: str, weights: Path | None) -> Source:
-    from lmb_quant.integrations.basicsr.checkpoint import load_weights  # the host is heavy and optional
+    from lmb_quant.integrations.basicsr.checkpoint import entry_of, load_file, load_weights  # heavy and optional
     from lmb_quant.integrations.basicsr.networks import built_network
     from lmb_quant.integrations.basicsr.option_read import find_option_file, read_options
 
     network, channels = built_network(path)
     given = read_options(find_option_file(path)).get("path") or {}
-    named = weights or (Path(given["pretrain_network_g"]) if given.get("pretrain_network_g") else None)
+    named = weights or given.get("pretrain_network_g")
     notes: tuple[str, ...] = ()
     if named is None:
         notes = ("Its weights are random: no trained ones were named (OPTIONS.yml:WEIGHTS.pth).",)
     else:
-        load_weights(network, named, param_key=str(given.get("param_key_g", "params")))
+        file = Path(named).expanduser()
+        if weights is None and "param_key_g" in given:  # it is said of the option file's weights
+            key = given["param_key_g"]
+        else:
+            key = None if file.suffix == ".safetensors" else entry_of(load_file(file), file)
+        load_weights(network, file, param_key=key)
     return _source(label or Path(path).stem, network, channels=channels, notes=notes)
 
 

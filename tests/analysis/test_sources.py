@@ -57,6 +57,23 @@ def test_an_option_file_with_weights(option_file, tmp_path):
 
 
 @needs_basicsr
+@pytest.mark.parametrize("content", ["bare", "params_ema", "both", "named"])
+def test_weights_of_an_option_file_are_read_as_training_and_packing_do(option_file, tmp_path, monkeypatch, content):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    state, other = small().state_dict(), small().state_dict()
+    contents = {"bare": state, "params_ema": {"params_ema": state}, "both": {"params_ema": state, "params": other}}
+    torch.save(contents.get(content, {"params_ema": other, "params": state}), tmp_path / "net.pth")
+    path = {"pretrain_network_g": "~/net.pth"}
+    if content in ("bare", "named"):
+        path["param_key_g"] = None if content == "bare" else "params"
+    option_file.write_text(option_file.read_text() + dump_yaml({"path": path}))
+    assert torch.equal(source_of(str(option_file)).network.conv_first.weight, state["conv_first.weight"])
+    if content != "named":
+        found = source_of(f"{option_file}:~/net.pth").network
+        assert torch.equal(found.conv_first.weight, state["conv_first.weight"])
+
+
+@needs_basicsr
 def test_the_folder_of_a_training_and_its_checkpoints(option_file, tmp_path):
     folder = tmp_path / "run"
     (folder / "models").mkdir(parents=True)
