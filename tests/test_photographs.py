@@ -27,7 +27,7 @@ def test_the_demo_replaces_files_of_its_own_only(tmp_path):
     take_folder(tmp_path / "new")
     (tmp_path / "new" / "upscaled.png").touch()
     take_folder(tmp_path / "new")
-    with pytest.raises(LMBError, match="holds files that are not the demo's. Allowed: a new folder, an empty one, or"):
+    with pytest.raises(LMBError, match=r"holds files that are not the demo's. Allowed: a new folder, an empty one, or"):
         take_folder(tmp_path)
     with pytest.raises(LMBError, match="the folder cannot be made: Not a directory"):
         take_folder(tmp_path / "new" / "upscaled.png" / "x")

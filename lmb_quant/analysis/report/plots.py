@@ -45,7 +45,7 @@ class Plot:
 
 
 def slug(label: str) -> str:
-    """A label as part of a file's name; where a character is not allowed in it, with a checksum, so that none is lost."""
+    """A label as part of a file's name; where it has other characters, with a checksum that tells them apart."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", label).strip("-.") or "network"
     return plain if plain == label else f"{plain}-{zlib.crc32(label.encode()):08x}"
 
