@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import PurePosixPath
 from types import MappingProxyType
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from lmb_quant.errors import LMBError
@@ -63,6 +65,11 @@ class PageServer(ThreadingHTTPServer):
         """The page's address."""
         return f"http://{HOST}:{self.server_address[1]}/"
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is no error of the server's."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
 
 class PageHandler(BaseHTTPRequestHandler):
     """Answers with a file, or that there is none."""
@@ -84,7 +91,7 @@ class PageHandler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path).removeprefix("/") or "index.html"
         data = self.server.files.get(path)
         if data is None:
-            self.send_error(HTTPStatus.NOT_FOUND, f"There is no {path!r} here"[:200])
+            self.send_error(HTTPStatus.NOT_FOUND, explain=f"There is no {path[:200]!r} here.")
             return
         self.send_response(HTTPStatus.OK)
         self.send_header("Content-Type", _TYPES.get(PurePosixPath(path).suffix, "application/octet-stream"))

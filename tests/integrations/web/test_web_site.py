@@ -95,10 +95,23 @@ def test_files_are_served_with_their_types(get, files, path, kind):
 
 
 @pytest.mark.parametrize(
-    "path", ["/nothing", "/../pyproject.toml", "/%2e%2e/pyproject.toml", "//etc/passwd", "/build.py"]
+    "path", ["/nothing", "/../pyproject.toml", "/%2e%2e/pyproject.toml", "//etc/passwd", "/build.py", "/%E2%82%AC"]
 )
 def test_nothing_else_is_served(get, path):
     assert get(path)[0] == 404
+
+
+def test_a_client_that_goes_away_is_no_error(capsys):
+    with PageServer({}, 0) as server:
+        for error in (ConnectionResetError, BrokenPipeError, ZeroDivisionError):
+            try:
+                raise error
+            except error:
+                server.handle_error(None, ("127.0.0.1", 1))
+    said = capsys.readouterr().err
+    assert "ZeroDivisionError" in said
+    assert "ConnectionResetError" not in said
+    assert "BrokenPipeError" not in said
 
 
 def test_ports():
