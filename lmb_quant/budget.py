@@ -70,7 +70,7 @@ def best_within(budget: float, upscale: int = 4, threads: int | None = None) -> 
     fitting = sorted((card for card in cards if card.upscale == upscale), key=_rank, reverse=True)
     if not fitting:
         known = ", ".join(str(factor) for factor in sorted({card.upscale for card in cards}))
-        raise LMBError(f"upscale: {upscale!r} is not allowed. Allowed: {known}.")
+        raise LMBError(f"SR factor: {upscale!r} is not allowed. Allowed: {known}.")
     measured: dict[str, float] = {}
     for card in fitting:
         measured[card.name] = milliseconds_per_megapixel(card.name, threads)

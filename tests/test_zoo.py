@@ -99,7 +99,7 @@ def test_a_budget_chooses_the_best_network_that_is_fast_enough(monkeypatch):
     assert best_within(20, upscale=3)[0].endswith("x3")
     with pytest.raises(LMBError, match=r"no x4 network makes a megapixel in 5 ms here\. The fastest is .*, in 10 ms"):
         best_within(5)
-    with pytest.raises(LMBError, match=r"upscale: 5 is not allowed\. Allowed: 2, 3, 4"):
+    with pytest.raises(LMBError, match=r"SR factor: 5 is not allowed\. Allowed: 2, 3, 4"):
         best_within(20, upscale=5)
     for wrong in (0, -1, float("nan"), float("inf")):
         with pytest.raises(LMBError, match=rf"budget: {wrong!r} is not allowed\. Allowed: milliseconds above 0"):

@@ -28,8 +28,12 @@ EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 
 
-def find_images(folders: str | Sequence[str]) -> list[Path]:
+def find_images(folders: str | Sequence[str], argument: str = "dataroot_gt") -> list[Path]:
     """Lists the image files of one folder or several, each folder's sorted by name. Sub-folders are not searched.
+
+    Args:
+        folders: The folders.
+        argument: What the user calls them, for messages.
 
     Raises:
         LMBError: If a folder does not exist or holds no image.
@@ -38,12 +42,12 @@ def find_images(folders: str | Sequence[str]) -> list[Path]:
     for folder in [folders] if isinstance(folders, str) else folders:
         path = Path(folder).expanduser()
         if not is_folder(path):
-            raise LMBError(f"dataroot_gt: {str(folder)!r} is not a folder (looked for {path.absolute()}).")
+            raise LMBError(f"{argument}: {str(folder)!r} is not a folder (looked for {path.absolute()}).")
         images = _images_in(path)
         if not images:
             inner = [sub.name for sub in entries(path) if os.path.isdir(sub) and _images_in(sub)]
             hint = f" Its folders do: {', '.join(inner)}; a list of folders is allowed." if inner else ""
-            raise LMBError(f"dataroot_gt: {str(folder)!r} holds no image ({', '.join(EXTENSIONS)}).{hint}")
+            raise LMBError(f"{argument}: {str(folder)!r} holds no image ({', '.join(EXTENSIONS)}).{hint}")
         found += images
     return found
 

@@ -75,6 +75,8 @@ def make_card(
     paths = [output / f"{name}{ending}" for ending in (".safetensors", ".md")]
     for path in paths:
         check_new(path, force=force)
+    for path in tests:
+        find_images(str(path), "--test")
     opt, command = _options(experiment)
     opt = with_upscale(opt, upscale, str(experiment))
     network = _trained(experiment, opt)

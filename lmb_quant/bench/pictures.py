@@ -82,7 +82,9 @@ def compare(
     format_of(output)
     check_new(output, force=force)
     shipped = [shipped_photograph(name) for name in (*TRAINING, *HELD_OUT)] if images is None else []
-    paths = tqdm(shipped or find_images(str(images)), desc="Upscaling", unit="image", disable=None, leave=False)
+    paths = tqdm(
+        shipped or find_images(str(images), "--images"), desc="Upscaling", unit="image", disable=None, leave=False
+    )
     found = [_compare_one(path, networks, degradation, number) for number, path in enumerate(paths)]
     found.sort(key=lambda compared: compared.gain)
     sheet = contact_sheet([compared.tiles for compared in found[:rows]], _SHOWN)

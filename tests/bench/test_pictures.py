@@ -65,6 +65,9 @@ def test_bad_input_is_named(images, tmp_path):
     with pytest.raises(lmb.LMBError, match=r"there.png: it exists"):
         compare({"a": tiny()}, images, tmp_path / "there.png")
     assert (tmp_path / "there.png").read_bytes() == b"mine"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(lmb.LMBError, match=r"^--images: '.*empty' holds no image"):
+        compare({"a": tiny()}, tmp_path / "empty", tmp_path / "x.png")
     with pytest.raises(lmb.LMBError, match="there is no folder"):
         compare({"a": tiny()}, images, tmp_path / "nowhere" / "x.png")
     with pytest.raises(lmb.LMBError, match=r"x.what: extension '.what' is not allowed. Allowed: .png"):

@@ -105,7 +105,7 @@ def test_existing_files_need_force(experiment):
         ({"upscale": 3}, "--upscale: 3 does not fit experiments/tiny, whose network_g has upscale: 2"),
         ({"name": "a/b"}, "--name: 'a/b' is not allowed"),
         ({"output": Path("nowhere")}, "there is no folder 'nowhere'"),
-        ({"tests": [Path("images/none")]}, "'images/none' is not a folder"),
+        ({"tests": [Path("images/none")]}, "--test: 'images/none' is not a folder"),
         ({"tests": [Path("images/val"), Path("images/../images/val")]}, "--test: val, val are the names of the sets"),
     ],
 )

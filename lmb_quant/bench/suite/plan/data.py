@@ -60,7 +60,7 @@ def _image_set(parent: Path, name: str, place: str) -> ImageSet:
     if not is_folder(folder):
         there = [path.name for path in entries(parent) if os.path.isdir(path)] if is_folder(parent) else []
         raise LMBError(f"{place}: {unknown_name(f'folder of {parent}', name, there)} (--data names another place.)")
-    images = find_images(str(folder))
+    images = find_images(str(folder), place)
     digest = hashlib.blake2b(digest_size=16)
     for path in images:
         content = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
