@@ -118,6 +118,8 @@ def recipes(
     from lmb_quant.recipe import Recipe, recipe_names
     from lmb_quant.schema import recipe_schema
 
+    if schema and name is not None:
+        raise LMBError(f"--schema: with the name {name!r} it is not allowed. Allowed: one of them.")
     if schema:
         _say(json.dumps(recipe_schema(), indent=2))
     elif name is not None:
@@ -151,6 +153,10 @@ def c_flags(
     """Print the flags for C and C++ programs: cc program.c $(lmb-quant c-flags)."""
     from lmb_quant.c_library import CLibrary
 
+    if (pkgconfigdir or cmakedir) and (cflags or libs or static):
+        raise LMBError(
+            "--pkgconfigdir, --cmakedir: with --cflags, --libs or --static they are not allowed. Allowed: without."
+        )
     library = CLibrary.find()
     if pkgconfigdir or cmakedir:
         _say("\n".join(map(str, [library.pkgconfig] * pkgconfigdir + [library.cmake] * cmakedir)))
@@ -258,13 +264,17 @@ def analyze(
     advise: Annotated[
         Path | None, typer.Option(help="Write a recipe that spares the layers which lose most; one float network.")
     ] = None,
-    recipe: Annotated[str, typer.Option(help="The plain recipe that --advise changes, name or file.")] = "lmb",
+    recipe: Annotated[
+        str | None, typer.Option(help="The plain recipe that --advise changes, name or file.", show_default="lmb")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
 ) -> None:
     """Measure what one bit for each activation costs networks, layer by layer; a page, PNG, CSV, and a recipe."""
     from lmb_quant.analysis.command import run_analysis  # plotting is heavy and optional
 
+    if recipe is not None and advise is None:
+        raise LMBError(f"--recipe: {recipe!r} is not allowed without --advise, which changes it.")
     for line in run_analysis(
         models,
         output,
@@ -272,7 +282,7 @@ def analyze(
         limit=limit,
         side=side,
         advice=advise,
-        recipe=recipe,
+        recipe="lmb" if recipe is None else recipe,
         threads=threads,
         force=force,
         console=Console(stderr=True),
@@ -291,6 +301,12 @@ def zoo(
     from lmb_quant.table import render
     from lmb_quant.zoo import card_text, network_file, network_names, parse_card
 
+    if timed and name is not None:
+        raise LMBError(
+            f"--time: with the name {name!r} it is not allowed. Allowed: lmb-quant zoo --time, all networks."
+        )
+    if threads is not None and not timed:
+        raise LMBError(f"--threads: {threads} is not allowed without --time, which it belongs to.")
     if path:
         if name is None:
             raise LMBError("--path: a name is missing. Allowed: lmb-quant zoo NAME --path.")

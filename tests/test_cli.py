@@ -35,6 +35,24 @@ def test_a_users_mistake_is_one_message_and_exit_code_2(command):
 
 
 @pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("zoo lmb_small_x4 --time", "--time: with the name 'lmb_small_x4' it is not allowed"),
+        ("zoo --threads 2", "--threads: 2 is not allowed without --time"),
+        ("recipes lmb --schema", "--schema: with the name 'lmb' it is not allowed"),
+        ("c-flags --cmakedir --static", "with --cflags, --libs or --static they are not allowed"),
+        ("analyze lmb_small_x4 -o a.html --recipe sign", "--recipe: 'sign' is not allowed without --advise"),
+        ("upscale a.png -o b.png --budget 100 --factor 7", "SR factor: 7 is not allowed. Allowed: 2, 3, 4."),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_an_error(command, tmp_path, monkeypatch, words, said):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = command(*words.split())
+    assert code == 2
+    assert said in err
+
+
+@pytest.mark.parametrize(
     "words",
     [
         "upscale a.png -o b.png --model LONG",
