@@ -84,8 +84,6 @@ def _packed(model: nn.Module) -> nn.Module:
         LMBError: If it is not packed, or not on the CPU.
         TypeError: If it is not a module.
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model: {model!r} is not allowed. Allowed: a torch.nn.Module.")
     model = unwrapped(model)
     if not any(packed_convs(model)):
         raise LMBError("model: it has no packed layer. Use convert() first; torch.onnx.export takes float networks.")

@@ -33,8 +33,6 @@ def convert(model: nn.Module, inplace: bool = False) -> nn.Module:
         LMBError: If there is no binary convolution, or one has no packed form; then ``model`` is not changed.
         TypeError: If ``model`` is not a module.
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model: {model!r} is not allowed. Allowed: a torch.nn.Module.")
     model = unwrapped(model)
     packed: dict[nn.Module, PackedBinaryConv2d] = {}
     for name, module in model.named_modules():

@@ -75,6 +75,7 @@ def save(model: nn.Module, path: str | Path, *, real_weights: RealWeights = "flo
         LMBError: If the network has no packed layer, or a binary one that is not packed, or holds what cannot be
             stored (with ``"int8"``: such a weight that is not float32 or not finite), or a part of it is wrapped; or
             the file cannot be written.
+        TypeError: If ``model`` is not a module.
     """
     if real_weights not in get_args(RealWeights):
         raise LMBError(unknown_name("real_weights", real_weights, get_args(RealWeights)))
@@ -119,6 +120,7 @@ def load(path: str | Path, model: nn.Module | None = None) -> nn.Module:
         LMBError: If the file is truncated, damaged, foreign, of another format version, needs a package that is not
             installed, or does not fit the network; then the network is not changed.
         OSError: If it cannot be read.
+        TypeError: If ``model`` is not a module.
     """
     path = Path(path)
     try:

@@ -30,6 +30,7 @@ def unpack(model: nn.Module) -> nn.Module:
     Raises:
         LMBError: If it is not packed, is none of lmb_quant.archs, its recipe is unknown, or a layer cannot be taken
             apart: those with a batch norm, which is folded into them.
+        TypeError: If ``model`` is not a module.
 
     Example:
         >>> network = lmb_quant.unpack(lmb_quant.from_pretrained("lmb_small_x4"))

@@ -16,11 +16,16 @@ def unwrapped(model: nn.Module) -> nn.Module:
     Args:
         model: Any module; one that is not wrapped is returned as it is.
 
+    Raises:
+        TypeError: If ``model`` is not a module.
+
     Example:
         >>> net = nn.Conv2d(3, 3, 3)
         >>> unwrapped(nn.DataParallel(AveragedModel(net))) is not net, unwrapped(nn.DataParallel(net)) is net
         (True, True)
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model: {model!r} is not allowed. Allowed: a torch.nn.Module.")
     while (inner := _inner(model)) is not None:
         model = inner
     return model

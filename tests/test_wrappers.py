@@ -66,3 +66,17 @@ def test_a_wrapper_inside_is_named(tmp_path):
     with pytest.raises(LMBError, match=r"part 'body' is wrapped in OptimizedModule.*save it before"):
         lmb.save(packed, tmp_path / "net.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_module_is_a_type_error(tmp_path):
+    path = tmp_path / "net.safetensors"
+    lmb.save(lmb.convert(make_net()), path)
+    for act in (
+        lambda: lmb.convert("x"),
+        lambda: lmb.save("x", path),
+        lambda: lmb.load(path, model="x"),
+        lambda: lmb.unpack("x"),
+        lambda: lmb.export_onnx("x", path),
+    ):
+        with pytest.raises(TypeError, match=r"model: 'x' is not allowed\. Allowed: a torch\.nn\.Module\."):
+            act()
