@@ -61,7 +61,3 @@ def _gray(x: Tensor) -> NDArray[np.uint8]:
     if bool(high <= low):
         low, high = x.min() - 0.5, x.max() + 0.5
     return ((x - low) / (high - low)).clamp(0, 1).mul(255).round().to(torch.uint8).numpy()
-
-
-def _black_and_white(bits: Tensor) -> NDArray[np.uint8]:
-    return bits.to(torch.uint8).mul(255).numpy()
