@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from lmb_quant.ops.resample import upscale_image
@@ -58,7 +60,7 @@ class LMBVDSR(nn.Module):
         img_range: float = 16.0,
     ) -> None:
         super().__init__()
-        self.arch_args = {
+        self.arch_args: dict[str, Any] = {
             "num_in_ch": num_in_ch,
             "num_out_ch": num_out_ch,
             "num_feat": num_feat,
