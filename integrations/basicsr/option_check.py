@@ -56,6 +56,8 @@ def _check(opt: dict[str, Any], place: str, *, is_train: bool) -> None:
     datasets = _check_datasets(options.datasets, place, is_train=is_train)
     for phase, dataset in datasets.items():
         _adopt(opt["datasets"][phase], dataset)
+        if isinstance(dataset, schema.PairedImages):
+            opt["datasets"][phase] |= {"use_hflip": dataset.use_hflip, "use_rot": dataset.use_rot}
     _check_val(opt, is_train=is_train)
     if isinstance(options, schema.TrainOptions):
         _check_train(options)
@@ -66,9 +68,13 @@ def _check(opt: dict[str, Any], place: str, *, is_train: bool) -> None:
         raise LMBError(f"scale: {options.scale!r} is not network_g's upscale, {upscale!r}.")
     if not is_train:
         opt["path"].setdefault("param_key_g", "params_ema")  # what validation measured; files without it: params
-    net = trials.try_network(opt, place)
+    net = trials.try_network(opt, place).train(is_train)
+    samples = {phase: trials.sample_of(section, options.scale) for phase, section in opt["datasets"].items()}
+    for phase, sample in samples.items():
+        if sample is not None:
+            trials.try_forward(net, sample, f"datasets.{phase}", upscale=options.scale)
     if is_train:
-        trials.try_training(net, opt)
+        trials.try_training(net, opt, samples["train"])
     for phase, section in opt["datasets"].items():
         trials.try_images(section, f"datasets.{phase}", upscale=options.scale, is_train=phase == "train")
 

@@ -138,9 +138,9 @@ class HRImages(Dataset):
 class SingleImages(Dataset):
     """BasicSR's ``SingleImageDataset``."""
 
-    dataroot_lq: _Text | None = None
+    dataroot_lq: _Text
     meta_info_file: _Text | None = None
-    io_backend: _Mapping = {}
+    io_backend: Named
     color: _Text | None = None
     mean: Any = None
     std: Any = None
@@ -149,7 +149,7 @@ class SingleImages(Dataset):
 class PairedImages(SingleImages):
     """BasicSR's ``PairedImageDataset``."""
 
-    dataroot_gt: _Text | None = None
+    dataroot_gt: _Text
     filename_tmpl: _Text | None = None
     gt_size: _Count | None = None
     use_hflip: _Switch = True

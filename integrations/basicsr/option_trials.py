@@ -3,23 +3,30 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from lmb_quant.errors import LMBError
+from lmb_quant.errors import LMBError, named_reason
 
+from basicsr.utils.registry import DATASET_REGISTRY
+
+from .archs import registered
 from .checkpoint import load_weights
 from .data import HRImageDataset
 from .hooks import make_hooks
 from .networks import build_of
 from .optim import make_optimizer, make_scheduler
+from .option_schema import DATASETS
+from .rng import isolated_rng
 
 _METRICS = ("calculate_psnr", "calculate_ssim")
+_SIDE = 48  # of an image whose size is not known: a multiple of the windows that networks have
 _T = TypeVar("_T")
 
 
@@ -44,11 +51,55 @@ def try_network(opt: Mapping[str, Any], place: str) -> nn.Module:
     return net
 
 
-def try_training(net: nn.Module, opt: dict[str, Any]) -> None:
-    """Makes optimiser, scheduler and hooks.
+def sample_of(section: Mapping[str, Any], upscale: int) -> Tensor | None:
+    """An image of random values, ``(1, C, H, W)``, as a data set gives it to the network; None if it is not known.
+
+    Args:
+        section: The section of the data set.
+        upscale: SR factor.
+    """
+    if section["type"] not in DATASETS:
+        return None
+    channels = 1 if section.get("color") == "y" else 3
+    side = (section.get("gt_size") or 0) // upscale or _SIDE
+    return torch.rand(1, channels, side, side, generator=torch.Generator().manual_seed(0))
+
+
+def try_forward(net: nn.Module, image: Tensor, place: str, *, upscale: int) -> None:
+    """Gives the network an image as a data set has it.
+
+    Args:
+        net: The network.
+        image: The image, ``(1, C, H, W)``.
+        place: Where the data set stands, for messages.
+        upscale: SR factor.
 
     Raises:
-        LMBError: If one cannot be made, or a hook does not fit the options.
+        LMBError: If the network fails, or gives no image with as many channels, ``upscale`` times as large.
+    """
+    what = f"network_g: an image of {place}, {tuple(image.shape)}"
+    try:
+        with torch.no_grad(), isolated_rng():
+            output = net(image)
+    except Exception as error:  # architectures raise anything on an input that does not fit
+        raise LMBError(f"{what}: the network fails: {named_reason(error)}") from error
+    _, channels, height, width = image.shape
+    wanted, found = (1, channels, height * upscale, width * upscale), getattr(output, "shape", None)
+    if found != wanted:
+        given = type(output).__name__ if found is None else tuple(found)
+        raise LMBError(f"{what}: the network gives {given}. Allowed: {wanted}.")
+
+
+def try_training(net: nn.Module, opt: dict[str, Any], image: Tensor | None) -> None:
+    """Makes optimiser, scheduler and hooks.
+
+    Args:
+        net: The network.
+        opt: The options.
+        image: What :func:`sample_of` gives for the training images.
+
+    Raises:
+        LMBError: If one cannot be made, or a hook does not fit the options or the network.
     """
     train = opt["train"]
     optimizer, scheduler = dict(train["optim_g"]), dict(train["scheduler"])
@@ -56,13 +107,15 @@ def try_training(net: nn.Module, opt: dict[str, Any]) -> None:
     make_scheduler(scheduler.pop("type"), made, train["total_iter"], **scheduler)
     for hook in make_hooks(train.get("hooks")):
         try:
-            hook.check(opt)
+            hook.check(opt, net, image)
         except LMBError as error:
             raise LMBError(f"train.hooks: {type(hook).__name__}: {error}") from None
 
 
 def try_images(options: Mapping[str, Any], place: str, *, upscale: int, is_train: bool) -> None:
-    """Reads the images of a data set (once; training uses the same ones), or looks for the folders of another kind.
+    """Makes a data set whose kind is known, once, or looks for the folders of another kind.
+
+    Of ours every image is read; training uses the same ones. Of BasicSR's the first is.
 
     Args:
         options: The section of the data set.
@@ -73,16 +126,22 @@ def try_images(options: Mapping[str, Any], place: str, *, upscale: int, is_train
     Raises:
         LMBError: If a folder is missing, or an image cannot be used.
     """
+    own = copy.deepcopy(dict(options)) | {"phase": "train" if is_train else "val", "scale": upscale}
     try:
         if options["type"] == "HRImageDataset":
-            HRImageDataset({**options, "phase": "train" if is_train else "val", "scale": upscale})
+            HRImageDataset(own)
             return
         for key in ("dataroot_gt", "dataroot_lq"):
-            folder = options.get(key)
-            if isinstance(folder, str) and not Path(folder).expanduser().exists():
-                raise LMBError(f"{key}: there is no {folder!r} (looked for {Path(folder).absolute()}).")
+            if isinstance(own.get(key), str):
+                folder = Path(own[key]).expanduser()
+                if not folder.exists():
+                    raise LMBError(f"{key}: there is no {own[key]!r} (looked for {folder.absolute()}).")
+                own[key] = str(folder)
     except LMBError as error:
         raise LMBError(f"{place}: {error}") from None
+    if options["type"] in DATASETS:
+        with isolated_rng():
+            _attempt(place, lambda: registered(DATASET_REGISTRY, options["type"])(own)[0])
 
 
 def try_loss(place: str, loss: Callable[..., Any], options: Mapping[str, Any]) -> None:

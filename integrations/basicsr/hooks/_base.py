@@ -6,7 +6,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from lmb_quant.integrations.basicsr.model import LMBModel
@@ -20,8 +20,14 @@ class Hook:
     run differs from an unbroken one.
     """
 
-    def check(self, opt: dict[str, Any]) -> None:
-        """Raises LMBError if the option file does not fit the hook; called before anything is created."""
+    def check(self, opt: dict[str, Any], net: nn.Module, image: Tensor | None) -> None:
+        """Raises LMBError if the option file or the network does not fit the hook; called before anything is created.
+
+        Args:
+            opt: The options.
+            net: The network as it will be trained, on the CPU and in training mode; it is thrown away.
+            image: What its input will look like, of random values; None where the data set is not known.
+        """
 
     def before_train(self, model: LMBModel) -> None:
         """Called once, after networks, losses and optimisers are made and before a state is resumed."""

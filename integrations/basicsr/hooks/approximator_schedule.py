@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
 
 from lmb_quant.binarizers.weight_sign import ADAPTIVE_TRIANGLE, WeightSign
 from lmb_quant.errors import LMBError, unknown_name
 
 from ._base import Hook
+from ._values import iterations, positive
 
 if TYPE_CHECKING:
     from lmb_quant.integrations.basicsr.model import LMBModel
@@ -30,14 +32,11 @@ class ApproximatorSchedule(Hook):
     """
 
     def __init__(self, *, start: float, end: float, until: int | None = None, shape: str = "linear") -> None:
-        for name, value in (("start", start), ("end", end)):
-            if not 0 < value < math.inf:
-                raise LMBError(f"{name}: {value!r} is not allowed. Allowed: a number above 0.")
-        if until is not None and (not until >= 1 or until % 1):
-            raise LMBError(f"until: {until!r} is not allowed. Allowed: an iteration, 1 or more.")
+        self.start, self.end = positive("start", start), positive("end", end)
+        self.until = None if until is None else iterations("until", until)
         if shape not in _SHAPES:
             raise LMBError(unknown_name("shape", shape, _SHAPES))
-        self.start, self.end, self.until, self.shape = start, end, until, shape
+        self.shape = shape
 
     def kappa(self, it: int, total: int) -> float:
         """The kappa of an iteration."""
@@ -47,23 +46,21 @@ class ApproximatorSchedule(Hook):
             return self.start + (self.end - self.start) * done
         return self.start * (self.end / self.start) ** done
 
-    def check(self, opt: dict[str, Any]) -> None:
-        """Raises LMBError if ``until`` lies beyond the training."""
+    def check(self, opt: dict[str, Any], net: nn.Module, image: Tensor | None) -> None:
+        """Raises LMBError if ``until`` lies beyond the training, or no layer has an adaptive triangle."""
         total = int(opt["train"]["total_iter"])
         if self.until is not None and self.until > total:
             raise LMBError(f"until: {self.until!r} is not allowed. Allowed: an iteration up to total_iter, {total}.")
-
-    def before_train(self, model: LMBModel) -> None:
-        """Raises LMBError if no layer has an adaptive triangle."""
-        if not self._binarizers(model):
-            raise LMBError(f"train.hooks: ApproximatorSchedule: no layer has the surrogate {ADAPTIVE_TRIANGLE!r}.")
+        if not self._binarizers(net):
+            raise LMBError(f"no layer has the surrogate {ADAPTIVE_TRIANGLE!r}.")
 
     def before_iter(self, model: LMBModel, it: int) -> None:
         """Sets kappa."""
         kappa = self.kappa(it, model.total_iter)
-        for binarizer in self._binarizers(model):
+        for binarizer in self._binarizers(model.bare_net):
             binarizer.kappa.fill_(kappa)
 
-    def _binarizers(self, model: LMBModel) -> list[WeightSign]:
-        signs = [module for module in model.bare_net.modules() if isinstance(module, WeightSign)]
+    @staticmethod
+    def _binarizers(net: nn.Module) -> list[WeightSign]:
+        signs = [module for module in net.modules() if isinstance(module, WeightSign)]
         return [sign for sign in signs if sign.surrogate == ADAPTIVE_TRIANGLE]

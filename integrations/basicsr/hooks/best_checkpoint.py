@@ -6,9 +6,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor, nn
+
 from lmb_quant.errors import LMBError, unknown_name
 
 from ._base import Hook
+from ._values import names
 
 if TYPE_CHECKING:
     from lmb_quant.integrations.basicsr.model import LMBModel
@@ -22,13 +25,9 @@ class BestCheckpoint(Hook):
     """
 
     def __init__(self, *, metrics: Sequence[str] | None = None) -> None:
-        if metrics is not None and not (
-            isinstance(metrics, list | tuple) and all(isinstance(name, str) for name in metrics)
-        ):
-            raise LMBError(f"metrics: {metrics!r} is not allowed. Allowed: a list of names of val.metrics.")
-        self.metrics = metrics
+        self.metrics = None if metrics is None else names("metrics", metrics, "val.metrics")
 
-    def check(self, opt: dict[str, Any]) -> None:
+    def check(self, opt: dict[str, Any], net: nn.Module, image: Tensor | None) -> None:
         """Raises LMBError if a metric is not computed."""
         computed = (opt.get("val") or {}).get("metrics") or {}
         if not computed:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lmb_quant.errors import LMBError
 from lmb_quant.modules import binary_convs
 
 from ._base import Hook
+from ._values import positive
 
 if TYPE_CHECKING:
     from lmb_quant.integrations.basicsr.model import LMBModel
@@ -27,9 +27,7 @@ class ClipBinaryWeights(Hook):
     """
 
     def __init__(self, *, limit: float = 1.0) -> None:
-        if not limit > 0:
-            raise LMBError(f"limit: {limit!r} is not allowed. Allowed: a number above 0.")
-        self.limit = limit
+        self.limit = positive("limit", limit)
 
     def after_step(self, model: LMBModel, it: int) -> None:
         """Clamps."""

@@ -10,6 +10,7 @@ import torch
 from lmb_quant.errors import LMBError, unknown_name
 
 from ._base import Hook
+from ._values import switch
 
 if TYPE_CHECKING:
     from lmb_quant.integrations.basicsr.model import LMBModel
@@ -28,7 +29,7 @@ class Compile(Hook):
     def __init__(self, *, mode: str = "default", channels_last: bool = True) -> None:
         if mode not in (*_MODES, "off"):
             raise LMBError(unknown_name("mode", mode, (*_MODES, "off")))
-        self.mode, self.channels_last = mode, channels_last
+        self.mode, self.channels_last = mode, switch("channels_last", channels_last)
 
     def before_train(self, model: LMBModel) -> None:
         """Converts and compiles; the compilation itself takes place in the first iteration."""

@@ -20,6 +20,7 @@ from basicsr.archs import build_network
 from basicsr.utils.registry import ARCH_REGISTRY
 
 from ._base import Hook
+from ._values import names, not_negative
 
 if TYPE_CHECKING:
     from lmb_quant.integrations.basicsr.model import LMBModel
@@ -46,34 +47,46 @@ class Distillation(Hook):
         features: Sequence[str] = (),
         feature_weight: float = 1.0,
     ) -> None:
+        if not isinstance(teacher, Mapping):
+            raise LMBError(f"teacher: {teacher!r} is not allowed. Allowed: a mapping with 'type'.")
         options = dict(teacher)
         kind = options.pop("type", None)
         architecture = registered(ARCH_REGISTRY, str(kind))
         if architecture is None:
             raise LMBError(f"teacher: {unknown_name('architecture', kind, ARCH_REGISTRY.keys())}")
         check_keywords("teacher", architecture, options)
-        self.options, self.weight = {"type": kind, **options}, weight
-        self.features, self.feature_weight = tuple(features), feature_weight
+        self.options, self.weight = {"type": kind, **options}, not_negative("weight", weight)
+        self.features = names("features", features, "modules")
+        self.feature_weight = not_negative("feature_weight", feature_weight)
         self.net: nn.Module | None = None
         self._seen: dict[tuple[str, str], Tensor] = {}
 
-    def check(self, opt: dict[str, Any]) -> None:
-        """Raises LMBError if there is no checkpoint or it is not the teacher's."""
-        self._load_teacher(opt)
+    def check(self, opt: dict[str, Any], net: nn.Module, image: Tensor | None) -> None:
+        """Raises LMBError if there is no checkpoint of the teacher, or outputs or features cannot be compared."""
+        teacher = self._load_teacher(opt)
+        self._watch(teacher, net)
+        if image is None:
+            return
+        with torch.no_grad():
+            ours, theirs = net(image), teacher(image)
+        if ours.shape != theirs.shape:
+            raise LMBError(
+                f"teacher: its output {tuple(theirs.shape)} has not the student's shape {tuple(ours.shape)}."
+            )
+        if self.features:
+            self._feature_loss()
 
     def before_train(self, model: LMBModel) -> None:
-        """Builds the teacher and watches the features.
+        """Builds the teacher and watches the features."""
+        self.net = self._load_teacher(model.opt).to(model.device).requires_grad_(False)
+        self._watch(self.net, model.bare_net)
 
-        Raises:
-            LMBError: If a network lacks one of the modules.
-        """
-        self.net = self._load_teacher(model.opt).to(model.device).eval().requires_grad_(False)
-        for who, net in (("teacher", self.net), ("student", model.bare_net)):
+    def _watch(self, teacher: nn.Module, student: nn.Module) -> None:
+        for who, net in (("teacher", teacher), ("student", student)):
             modules = dict(net.named_modules())
             for name in self.features:
                 if name not in modules:
-                    what = unknown_name(f"module of the {who}", name, modules)
-                    raise LMBError(f"train.hooks: Distillation: features: {what}")
+                    raise LMBError(f"features: {unknown_name(f'module of the {who}', name, modules)}")
                 modules[name].register_forward_hook(self._keep(who, name))
 
     def before_iter(self, model: LMBModel, it: int) -> None:
@@ -96,9 +109,7 @@ class Distillation(Hook):
             ours, theirs = self._seen["student", name], self._seen["teacher", name]
             if ours.shape != theirs.shape:
                 shapes = f"{tuple(ours.shape)} and {tuple(theirs.shape)}"
-                raise LMBError(
-                    f"train.hooks: Distillation: features: {name!r} has shapes {shapes}; they must be equal."
-                )
+                raise LMBError(f"features: {name!r} has shapes {shapes}; they must be equal.")
             distances.append(F.l1_loss(ours.float(), theirs.float()) / theirs.float().abs().mean().clamp_min(1e-6))
         return torch.stack(distances).mean()
 
@@ -115,4 +126,4 @@ class Distillation(Hook):
             raise LMBError("path: the key 'pretrain_network_teacher' is missing; Distillation needs it.")
         net: nn.Module = build_network(self.options)
         load_weights(net, Path(path).expanduser(), param_key="params_ema")
-        return net
+        return net.eval()

@@ -6,12 +6,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lmb_quant.errors import LMBError
 from lmb_quant.modules import binary_convs
 
 from ._base import Hook
+from ._values import iterations
 
 if TYPE_CHECKING:
     from lmb_quant.integrations.basicsr.model import LMBModel
@@ -25,21 +26,18 @@ class FlipRatio(Hook):
     """
 
     def __init__(self, *, every: int | None = None) -> None:
-        if every is not None and (not every >= 1 or every % 1):
-            raise LMBError(f"every: {every!r} is not allowed. Allowed: iterations, a whole number, 1 or more.")
-        self.every = every
+        self.every = None if every is None else iterations("every", every)
         self._signs: list[Tensor] = []
 
-    def before_train(self, model: LMBModel) -> None:
-        """Remembers the signs at the start.
+    def check(self, opt: dict[str, Any], net: nn.Module, image: Tensor | None) -> None:
+        """Raises LMBError if the network has no binary layer."""
+        if not any(binary_convs(net)):
+            raise LMBError("the network has no binary convolution.")
 
-        Raises:
-            LMBError: If the network has no binary layer.
-        """
+    def before_train(self, model: LMBModel) -> None:
+        """Remembers the signs at the start."""
         self.every = self.every or int(model.opt["logger"]["print_freq"])
         self._signs = self._current(model)
-        if not self._signs:
-            raise LMBError("train.hooks: FlipRatio: the network has no binary convolution.")
 
     def after_step(self, model: LMBModel, it: int) -> None:
         """Logs at every ``every``-th iteration."""

@@ -10,6 +10,7 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from lmb_quant.errors import LMBError
 
 from ._base import Hook
+from ._values import positive
 
 if TYPE_CHECKING:
     from lmb_quant.integrations.basicsr.model import LMBModel
@@ -26,10 +27,8 @@ class GradientClipping(Hook):
     def __init__(self, *, max_norm: float | None = None, max_value: float | None = None) -> None:
         if (max_norm is None) == (max_value is None):
             raise LMBError(f"max_norm: {max_norm!r}, max_value: {max_value!r}: give one of the two.")
-        for name, value in (("max_norm", max_norm), ("max_value", max_value)):
-            if value is not None and not value > 0:
-                raise LMBError(f"{name}: {value!r} is not allowed. Allowed: a number above 0.")
-        self.max_norm, self.max_value = max_norm, max_value
+        self.max_norm = None if max_norm is None else positive("max_norm", max_norm)
+        self.max_value = None if max_value is None else positive("max_value", max_value)
 
     def after_backward(self, model: LMBModel, it: int) -> None:
         """Clips."""

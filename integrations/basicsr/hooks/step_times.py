@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lmb_quant.files import write_atomically
 
 from ._base import Hook
+from ._values import not_negative
 
 if TYPE_CHECKING:
     from lmb_quant.integrations.basicsr.model import LMBModel
@@ -42,7 +43,7 @@ class StepTimes(Hook):
     """
 
     def __init__(self, *, every: float = 1.0) -> None:
-        self.every = every
+        self.every = not_negative("every", every)
         self._sum, self._count, self._recent = 0.0, 0, deque[float](maxlen=_RECENT)
         self._last: float | None = None
         self._written = 0.0

@@ -14,6 +14,7 @@ import lmb_quant.integrations.basicsr as host
 from lmb_quant.integrations.basicsr.checkpoint import load_file
 from lmb_quant.integrations.basicsr.hooks import HOOKS, make_hooks
 from lmb_quant.integrations.basicsr.hooks.approximator_schedule import ApproximatorSchedule
+from lmb_quant.integrations.basicsr.networks import build
 from lmb_quant.integrations.basicsr.optim import make_optimizer, make_scheduler, parameter_groups
 from lmb_quant.modules import binary_convs
 
@@ -78,13 +79,12 @@ def test_training_progress_reaches_the_binarizers(train: Callable[..., Any]) -> 
 
 @pytest.mark.parametrize("kind", ["ApproximatorSchedule", "FlipRatio"])
 def test_hooks_for_binary_layers_refuse_a_float_network(
-    run: Callable[..., int], options: dict[str, Any], capsys: pytest.CaptureFixture[str], kind: str
+    fails: Callable[..., str], options: dict[str, Any], kind: str
 ) -> None:
     options["network_g"]["recipe"] = None
     choice = {"type": kind, **({"start": 4.0, "end": 1.0} if kind == "ApproximatorSchedule" else {})}
     options["train"]["hooks"] = [choice]
-    assert run(options) == 2
-    assert f"train.hooks: {kind}: no" in capsys.readouterr().err.replace("the network has no", "no")
+    assert f"train.hooks: {kind}: no" in fails(options).replace("the network has no", "no")
 
 
 def test_flip_ratio_counts_changed_signs(train: Callable[..., Any]) -> None:
@@ -142,6 +142,22 @@ def test_distillation_refuses_what_does_not_fit(fails: Callable[..., str], optio
     assert "none.pth: there is no such file" in fails(options)
     options["train"]["hooks"] = [{"type": "Distillation", "teacher": {**teacher, "num_feats": 8}}]
     assert "unknown key 'num_feats'. Did you mean 'num_feat'?" in fails(options)
+
+
+def test_distillation_refuses_networks_that_cannot_be_compared(
+    fails: Callable[..., str], options: dict[str, Any]
+) -> None:
+    options["path"]["pretrain_network_teacher"] = "teacher.pth"
+
+    def refused(teacher: dict[str, Any], *features: str) -> str:
+        torch.save({"params": build(dict(teacher)).state_dict()}, "teacher.pth")
+        options["train"]["hooks"] = [{"type": "Distillation", "teacher": teacher, "features": list(features)}]
+        return fails(options)
+
+    teacher = {**options["network_g"], "recipe": None}
+    assert "features: unknown module of the teacher 'bodi'. Did you mean 'body'?" in refused(teacher, "bodi")
+    assert "'body' has shapes (1, 8, 12, 12) and (1, 6, 12, 12)" in refused({**teacher, "num_feat": 6}, "body")
+    assert "output (1, 3, 36, 36) has not the student's shape (1, 3, 24, 24)" in refused({**teacher, "upscale": 3})
 
 
 def test_mixed_precision_keeps_the_rest_in_float32(train: Callable[..., Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
 from lmb_quant.errors import LMBError
 from lmb_quant.integrations.basicsr.networks import built_network, float_network
@@ -18,6 +19,8 @@ from lmb_quant.integrations.basicsr.option_check import check_options
 from lmb_quant.integrations.basicsr.option_read import find_option_file, override, read_options, shipped_options
 
 SHIPPED = shipped_options()
+TEACHER = {"type": "MSRResNet"}
+GRAY = {"num_in_ch": 1, "num_out_ch": 1}
 SMALL = {"num_feat": 8, "num_block": 1, "num_group": 1, "num_conv": 1, "squeeze_factor": 4}
 
 
@@ -149,6 +152,12 @@ def test_whole_numbers_may_be_written_as_floats(run: Callable[..., int], options
         ("val.metrics.psnr.test_y_channel", "no", "psnr.test_y_channel: 'no' is not allowed. Allowed: true, false"),
         ("train.hooks", [{"type": "BestCheckpoint", "metrics": "psnr"}], "metrics: 'psnr' is not allowed."),
         ("train.hooks", [{"type": "FlipRatio", "every": 1.5}], "every: 1.5 is not allowed. Allowed: iterations"),
+        ("train.hooks", [{"type": "StepTimes", "every": "x"}], "every: 'x' is not allowed. Allowed: a number, 0 or"),
+        ("train.hooks", [{"type": "GradientClipping", "max_norm": True}], "max_norm: True is not allowed. Allowed: a"),
+        ("train.hooks", [{"type": "Compile", "channels_last": 1}], "channels_last: 1 is not allowed. Allowed: true"),
+        ("train.hooks", [{"type": "Distillation", "teacher": TEACHER, "weight": "x"}], "weight: 'x' is not allowed."),
+        ("train.hooks", [{"type": "Distillation", "teacher": TEACHER, "features": "x"}], "features: 'x' is not"),
+        ("train.hooks", [{"type": "Distillation", "teacher": 3}], "teacher: 3 is not allowed. Allowed: a mapping"),
         ("logger.wandb", {"project": "x"}, "logger.wandb: BasicSR sends TensorBoard's log"),
         ("path.pretrain_network_g", 1, "path.pretrain_network_g: 1 is not allowed. Allowed: text"),
     ],
@@ -234,11 +243,57 @@ def test_an_arch_inside_another_entry_is_checked(
     assert "scale: 3 is not network_g's upscale, 2" in fails(options)
 
 
-def test_pairs_need_the_size_of_a_patch(fails: Callable[..., str], options: dict[str, Any]) -> None:
-    train = options["datasets"]["train"]
-    train |= {"type": "PairedImageDataset", "dataroot_lq": "images/train", "io_backend": {"type": "disk"}}
-    train.pop("gt_size")
-    assert "datasets.train: the key 'gt_size' is missing" in fails(options)
+@pytest.fixture
+def pairs(options: dict[str, Any]) -> dict[str, Any]:
+    """Options of a training by BasicSR's data set of pairs."""
+    images = [Image.open(path) for path in sorted(Path("images/train").iterdir())]
+    for folder, upscale in (("gt", 2), ("lq", 1)):
+        Path("images", folder).mkdir()
+        for i, image in enumerate(images):
+            size = (image.width // 2 * upscale, image.height // 2 * upscale)
+            image.resize(size).save(Path("images", folder, f"{i}.png"))
+    roots = {"dataroot_gt": "images/gt", "dataroot_lq": "images/lq", "io_backend": {"type": "disk"}}
+    options["datasets"]["train"] |= {"type": "PairedImageDataset", **roots}
+    return options
+
+
+@pytest.mark.parametrize("key", ["gt_size", "io_backend", "dataroot_lq", "dataroot_gt"])
+def test_keys_that_pairs_need(fails: Callable[..., str], pairs: dict[str, Any], key: str) -> None:
+    pairs["datasets"]["train"].pop(key)
+    assert f"datasets.train: the key {key!r} is missing" in fails(pairs)
+
+
+def test_pairs_that_do_not_fit(fails: Callable[..., str], pairs: dict[str, Any]) -> None:
+    assert "datasets.train: it fails with these arguments: ValueError: ('Scale mismatches" in fails(
+        change(copy.deepcopy(pairs), "datasets.train.dataroot_lq", "images/gt")
+    )
+    Path("images/lq/2.png").unlink()
+    assert "different number of images: 2, 3" in fails(pairs)
+
+
+def test_pairs_are_turned_where_nothing_is_said(run: Callable[..., int], pairs: dict[str, Any]) -> None:
+    pairs["train"]["total_iter"] = 1
+    assert run(pairs) == 0
+
+
+@pytest.mark.parametrize(
+    ("network", "dataset", "message"),
+    [
+        ({**GRAY, "upscale": 2}, {}, "datasets.train, (1, 3, 12, 12): the network fails: RuntimeError"),
+        ({**GRAY, "upscale": 2}, {"color": "y"}, "datasets.val, (1, 3, 48, 48): the network fails"),
+        (
+            {"type": "RRDBNet", "num_in_ch": 3, "num_out_ch": 1, "scale": 2},
+            {},
+            "the network gives (1, 1, 24, 24). Allowed: (1, 3, 24, 24)",
+        ),
+    ],
+)
+def test_networks_and_images_of_other_channels(
+    fails: Callable[..., str], options: dict[str, Any], network: dict[str, Any], dataset: dict[str, Any], message: str
+) -> None:
+    options["network_g"] = {"type": "MSRResNet", "num_feat": 8, "num_block": 1, **network}
+    options["datasets"]["train"] |= dataset
+    assert message in fails(options)
 
 
 def test_stock_model_has_no_hooks_and_one_optimiser(fails: Callable[..., str], options: dict[str, Any]) -> None:
