@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from lmb_quant.errors import LMBError, reason, unknown_name
 from lmb_quant.files import write_atomically
@@ -113,12 +114,13 @@ def load_weights(net: nn.Module, path: Path, *, param_key: str | None = "params"
             raise LMBError(f"{path}: has no entry {param_key!r}. It has: {', '.join(map(str, list(content)[:8]))}.")
         param_key = "params"
     weights = content if param_key is None else content[param_key]
-    if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise LMBError(f"{path}: its entry {param_key!r} is not a state dict of tensors.")
-    weights = {key.removeprefix("module."): value for key, value in weights.items()}
+    consume_prefix_in_state_dict_if_present(weights, "module.")
     if not strict:
         own = net.state_dict()
-        weights = {key: value for key, value in weights.items() if key in own and own[key].shape == value.shape}
+        for key in [key for key in weights if key not in own or own[key].shape != weights[key].shape]:
+            del weights[key]  # in place, for the state dict knows its modules' versions
         if not weights:
             raise LMBError(f"{path}: nothing in it fits {type(net).__name__}, neither by name nor by shape.")
     try:

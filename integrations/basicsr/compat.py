@@ -138,7 +138,7 @@ def _ema_buffers() -> None:
         source = dict(self.get_bare_model(self.net_g).named_buffers())
         with torch.no_grad():
             for name, buffer in self.net_g_ema.named_buffers():
-                buffer.copy_(source[name])
+                buffer.resize_as_(source[name]).copy_(source[name])  # observers of int8 training change their shape
 
     base.model_ema = model_ema
     record_fix("model_ema: buffers (BatchNorm statistics) follow the trained network")

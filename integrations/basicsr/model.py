@@ -215,10 +215,11 @@ class LMBModel(SRModel):
             return
         nets = net if isinstance(net, list) else [net]
         keys = param_key if isinstance(param_key, list) else [param_key]
-        weights = {
-            key: {name: value.cpu() for name, value in self.get_bare_model(each).state_dict().items()}
-            for key, each in zip(keys, nets, strict=True)
-        }
+        weights = {}
+        for key, each in zip(keys, nets, strict=True):
+            state = weights[key] = self.get_bare_model(each).state_dict()
+            for name, value in state.items():  # in place, for the state dict knows its modules' versions
+                state[name] = value.cpu()
         tag = "latest" if current_iter == -1 else current_iter
         save_atomically(weights, Path(self.opt["path"]["models"]) / f"{net_label}_{tag}.pth")
 

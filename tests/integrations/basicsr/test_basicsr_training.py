@@ -196,6 +196,27 @@ def test_moving_average_is_right_with_batch_norm(
     assert any(not torch.equal(saved["params"][name], saved["params_ema"][name]) for name in saved["params"])
 
 
+def test_int8_training_averages_and_resumes_with_all_that_its_observers_hold(
+    run: Callable[..., int], options: dict[str, Any]
+) -> None:
+    pytest.importorskip("lmb_quant.integrations.torchao.int8", exc_type=ImportError)
+    options["network_g"] = {"type": "LMBInt8", "arch": {**options["network_g"], "recipe": None}}
+    options["train"]["total_iter"] = 4
+    options["val"] = None
+    options["logger"]["save_checkpoint_freq"] = 2
+    assert run(options) == 0
+    unbroken = load_file(Path("experiments/tiny/models/net_g_latest.pth"))
+    for path in Path("experiments/tiny").rglob("*4.*"):
+        path.unlink()
+    assert run(options, "--auto_resume") == 0
+    saved = load_file(Path("experiments/tiny/models/net_g_latest.pth"))
+    assert all(torch.equal(saved[key][name], value) for key in saved for name, value in unbroken[key].items())
+    steps = [value for name, value in saved["params"].items() if name.endswith("eps")]
+    assert steps
+    assert min(steps) > 1e-4  # with the versions of its modules lost, loading sets float32's
+    assert any(name.endswith("scale") and value.numel() == 8 for name, value in saved["params_ema"].items())
+
+
 def test_stock_model_trains_resumes_and_tests(run: Callable[..., int], options: dict[str, Any]) -> None:
     options["model_type"] = "SRModel"
     options["train"]["scheduler"] = {"type": "CosineAnnealingRestartLR", "periods": [12]}
