@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""YAML as users mean it, for recipes, option files and cards: 1e-4 is a number, a key given twice is an error."""
+"""YAML as users mean it, for recipes, option files and cards.
+
+1e-4 is a number, a date is text, a key given twice is an error.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,13 +14,14 @@ from typing import Any
 
 import yaml
 
-from lmb_quant.errors import LMBError, unknown_name
+from lmb_quant.errors import LMBError, named_reason, unknown_name
 
+_TIMESTAMP = "tag:yaml.org,2002:timestamp"
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
 
 
 class _Loader(yaml.SafeLoader):
-    """A safe loader; YAML 1.1 would let the last of two equal keys win, and read ``1e-4`` as text."""
+    """A safe loader; YAML 1.1 would let the last of two equal keys win, read ``1e-4`` as text and a date as none."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value]
@@ -33,6 +38,8 @@ class _Dumper(yaml.SafeDumper):
 for _part in (_Loader, _Dumper):
     _part.yaml_implicit_resolvers = {first: list(pairs) for first, pairs in _part.yaml_implicit_resolvers.items()}
     _part.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
+for _pairs in _Loader.yaml_implicit_resolvers.values():  # the dumper still quotes dates, for readers that know them
+    _pairs[:] = [(tag, pattern) for tag, pattern in _pairs if tag != _TIMESTAMP]
 
 
 def parse_yaml(text: str) -> Any:
@@ -43,8 +50,10 @@ def parse_yaml(text: str) -> Any:
     """
     try:
         return yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, RecursionError) as error:
+    except yaml.YAMLError as error:
         raise LMBError(f"not valid YAML: {error}") from None
+    except Exception as error:  # a value that is not of its tag, as in !!int x, makes the loader raise anything
+        raise LMBError(f"not valid YAML: {named_reason(error)}") from None
 
 
 def dump_yaml(data: Any, width: int = 80) -> str:
@@ -76,7 +85,7 @@ def find_text(
     """
     name = str(source)
     if isinstance(source, Path) or name.endswith((".yaml", ".yml")) or "/" in name:
-        path = Path(name).expanduser()
+        path = Path(os.path.expanduser(name))
         try:
             return path.read_text(encoding="utf-8"), str(path)
         except (OSError, ValueError) as reason:

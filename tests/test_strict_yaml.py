@@ -2,9 +2,10 @@
 """lmb_quant/strict_yaml.py: what is a number and what is text, written and read."""
 
 import pytest
+import yaml
 
 from lmb_quant import LMBError
-from lmb_quant.strict_yaml import dump_yaml, parse_mapping, parse_yaml
+from lmb_quant.strict_yaml import dump_yaml, find_text, parse_mapping, parse_yaml
 
 
 @pytest.mark.parametrize(("text", "value"), [("1e-4", 1e-4), ("-2E3", -2000.0), (".5e1", 5.0), ("1.5e+2", 150.0)])
@@ -24,6 +25,23 @@ def test_what_is_written_is_read_back(value):
     data = {"z": value, "a": [value]}
     assert parse_yaml(dump_yaml(data)) == data
     assert list(parse_yaml(dump_yaml(data))) == ["z", "a"]
+
+
+@pytest.mark.parametrize("text", ["2024-12-01", "2020-13-45", "2001-12-14t21:59:43.10-05:00"])
+def test_a_date_is_text(text):
+    assert parse_yaml(f"key: {text}") == {"key": text}
+    assert yaml.safe_load(dump_yaml({"key": text})) == {"key": text}  # quoted: BasicSR reads what we write
+
+
+@pytest.mark.parametrize("text", ["!!int x", "!!int ''", "!!float x", "!!bool x", "!!timestamp x", "!!timestamp 1-1-1"])
+def test_a_value_that_is_not_of_its_tag(text):
+    with pytest.raises(LMBError, match="not valid YAML"):
+        parse_yaml(f"key: {text}")
+
+
+def test_a_home_that_is_not_there():
+    with pytest.raises(LMBError, match=r"~nosuch/x.yaml: cannot read the recipe"):
+        find_text("~nosuch/x.yaml", "recipe", {})
 
 
 def test_a_key_given_twice_and_what_is_no_mapping_are_refused():

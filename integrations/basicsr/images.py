@@ -40,7 +40,7 @@ def find_images(folders: str | Sequence[str], argument: str = "dataroot_gt") -> 
     """
     found: list[Path] = []
     for folder in [folders] if isinstance(folders, str) else folders:
-        path = Path(folder).expanduser()
+        path = Path(os.path.expanduser(folder))
         if not is_folder(path):
             raise LMBError(f"{argument}: {str(folder)!r} is not a folder (looked for {path.absolute()}).")
         images = _images_in(path)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -23,9 +24,9 @@ def find_option_file(name: str) -> Path:
     """Finds an option file: a path, or the name of a shipped one.
 
     Raises:
-        LMBError: If there is neither.
+        LMBError: If there is neither, or it cannot be reached.
     """
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if is_file(path):
         return path
     shipped = shipped_options()

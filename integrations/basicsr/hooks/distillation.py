@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,5 +126,5 @@ class Distillation(Hook):
         if path is None:
             raise LMBError("path: the key 'pretrain_network_teacher' is missing; Distillation needs it.")
         net: nn.Module = build_network(self.options)
-        load_weights(net, Path(path).expanduser(), param_key="params_ema")
+        load_weights(net, Path(os.path.expanduser(path)), param_key="params_ema")
         return net.eval()

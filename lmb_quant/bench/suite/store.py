@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ class Store:
     """
 
     def __init__(self, root: Path) -> None:
-        self.root = root.expanduser().resolve()
+        self.root = Path(os.path.expanduser(root)).resolve()
 
     def work(self, cell: Cell) -> Path:
         """Where a cell is trained."""

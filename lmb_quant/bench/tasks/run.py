@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ def _prepared(
     photographs, small = read_halves(data, settings)
     if small:
         console.print(f"{small} photographs are too small and left out")
-    return photographs, Store(output.expanduser().resolve(), settings, contents(photographs)), cells
+    return photographs, Store(Path(os.path.expanduser(output)).resolve(), settings, contents(photographs)), cells
 
 
 def _do(cell: Cell, photographs: Sequence[Halves], store: Store, settings: Settings, tell: Any) -> None:

@@ -324,10 +324,10 @@ def test_overrides_are_yaml(options: dict[str, Any]) -> None:
 
 def test_overrides_reach_the_training(run: Callable[..., int], options: dict[str, Any]) -> None:
     folders = "datasets:train:dataroot_gt=[images/train, images/val]"
-    assert run(options, "--force_yml", "train:total_iter=2", folders, "name=other") == 0
-    used = next(Path("experiments/other").glob("*.yml")).read_text()
+    assert run(options, "--force_yml", "train:total_iter=2", folders, "name=2024-13-01") == 0
+    used = next(Path("experiments/2024-13-01").glob("*.yml")).read_text()
     assert "total_iter: 2" in used
-    assert "Number of train images: 5" in next(Path("experiments/other").glob("*.log")).read_text()
+    assert "Number of train images: 5" in next(Path("experiments/2024-13-01").glob("*.log")).read_text()
 
 
 def test_an_override_of_several_lines_leaves_the_file_whole(run: Callable[..., int], options: dict[str, Any]) -> None:
@@ -355,6 +355,10 @@ def test_shipped_files_are_found_by_name(workplace: Path) -> None:
     assert find_option_file("train_LMBSRResNet_x4.yml").is_file()
     with pytest.raises(LMBError, match=r"Did you mean 'train_LMBSRResNet_x4.yml'"):
         find_option_file("train_LMBSRResnet_x4.yml")
+    with pytest.raises(LMBError, match=r"there is no file '~nosuch/x.yml'"):
+        find_option_file("~nosuch/x.yml")
+    with pytest.raises(LMBError, match=r"-opt: 'x{300}' cannot be read: File name too long"):
+        find_option_file(300 * "x")
     (workplace / "train_LMBSRResNet_x4.yml").write_text("name: mine\n")
     assert find_option_file("train_LMBSRResNet_x4.yml").read_text() == "name: mine\n"
 

@@ -48,7 +48,7 @@ def find_data(suite: Suite, folder: Path | None, output: Path) -> SuiteData:
         folder = output / "photographs"
         for part, names in _PHOTOGRAPHS.items():
             copy_photographs(folder / part / "photographs", names)
-    root = folder.expanduser().resolve()
+    root = Path(os.path.expanduser(folder)).resolve()
     return SuiteData(
         train=tuple(_image_set(root / "train", name, f"{suite.place}: data.train") for name in suite.data.train),
         test=tuple(_image_set(root / "test", name, f"{suite.place}: data.test") for name in suite.data.test),

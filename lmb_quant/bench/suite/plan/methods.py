@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,4 +115,4 @@ def _beside(source: str, place: str) -> str:
     """A relative path of a recipe counts from the suite's file."""
     if not source.endswith((".yaml", ".yml")):
         return source
-    return str(Path(place).parent / Path(source).expanduser()) if Path(place).is_file() else source
+    return str(Path(place).parent / os.path.expanduser(source)) if Path(place).is_file() else source
