@@ -410,3 +410,6 @@ def test_networks_for_the_command_line(options: dict[str, Any], workplace: Path)
     path.write_text("scale: 2\n")
     with pytest.raises(LMBError, match="the section 'network_g' is missing"):
         built_network(str(path))
+    path.write_text("network_g: {type: LMBBinarized, arch: {type: MSRResNet, num_feat: -64}}\n")
+    with pytest.raises(LMBError, match="network_g: LMBBinarized cannot be built with these arguments: RuntimeError"):
+        float_network(str(path))
