@@ -24,7 +24,8 @@ def LMBInt8(arch: Mapping[str, Any], activation_bits: int | None = None) -> nn.M
         activation_bits: 7 or 8; by default 8 where the CPU has VNNI instructions, else 7.
 
     Raises:
-        LMBError: If there is no such architecture, torchao cannot quantise it, or torchao is not installed.
+        LMBError: If there is no such architecture, another number of bits is asked for, torchao cannot quantise the
+            network, or torchao is not installed.
     """
     if registered(ARCH_REGISTRY, str(arch.get("type"))) is None:
         raise LMBError(f"network_g.arch: {unknown_name('architecture', arch.get('type'), ARCH_REGISTRY.keys())}")

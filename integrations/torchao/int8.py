@@ -14,6 +14,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, fx, nn
 
+from lmb_quant.errors import LMBError
+
 from ._host import INSTALL, MissingTorchAOError, UnsupportedSchemeError
 
 try:
@@ -92,6 +94,7 @@ class Int8Training(nn.Module):
         bits: Of activations, 7 or 8; by default :func:`activation_bits`.
 
     Raises:
+        LMBError: If ``bits`` is not allowed.
         UnsupportedSchemeError: If torchao cannot quantise it.
 
     Source:
@@ -100,6 +103,7 @@ class Int8Training(nn.Module):
 
     def __init__(self, network: nn.Module, bits: int | None = None) -> None:
         super().__init__()
+        _check_bits(bits)
         self.graph = _attempt(lambda: prepare_qat_pt2e(_export(network), _quantizer((), bits, is_qat=True)))
         self.train()
 
@@ -135,11 +139,13 @@ def static_int8(
         bits: Of activations, 7 or 8; by default :func:`activation_bits`.
 
     Raises:
+        LMBError: If ``bits`` is not allowed.
         UnsupportedSchemeError: If torchao cannot quantise it.
 
     Source:
         torchao, ``prepare_pt2e`` with X86InductorQuantizer: histogram observers for activations.
     """
+    _check_bits(bits)
 
     def quantise() -> fx.GraphModule:
         prepared = prepare_pt2e(_export(network), _quantizer(float_layers, bits, is_qat=False))
@@ -152,6 +158,11 @@ def static_int8(
     if not quantised.int8_layers():
         raise UnsupportedSchemeError("it leaves every convolution as it is, without a word")
     return quantised
+
+
+def _check_bits(bits: int | None) -> None:
+    if bits not in (None, 7, 8):
+        raise LMBError(f"bits of activations: {bits!r} is not allowed. Allowed: 7, 8.")
 
 
 def _export(network: nn.Module) -> Any:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from lmb_quant.archs import LMBVDSR, LMBSRResNet
+from lmb_quant.errors import LMBError
 from lmb_quant.structure import find_structure
 
 pytest.importorskip("lmb_quant.integrations.torchao.int8", exc_type=ImportError)  # not with the oldest torchao
@@ -65,6 +66,14 @@ def test_more_bits_and_float_ends_are_closer():
 def test_what_has_no_convolution_is_unsupported():
     with pytest.raises(UnsupportedSchemeError, match="leaves every convolution as it is"):
         static_int8(nn.Upsample(scale_factor=2), [torch.rand(1, 3, 8, 8)])
+
+
+@pytest.mark.parametrize("bits", [0, 4, 9, "8", True])
+def test_bits_are_seven_or_eight(bits):
+    net, images = network(num_block=1)
+    for quantise in (lambda: static_int8(net, images, bits=bits), lambda: Int8Training(net, bits)):
+        with pytest.raises(LMBError, match=rf"bits of activations: {bits!r} is not allowed. Allowed: 7, 8"):
+            quantise()
 
 
 def test_int8_training_learns_saves_and_converts():
