@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from lmb_quant.files import write_atomically
+from .json_lines import read_lines, write_lines
 
 FILE_NAME = "validation.jsonl"
 
@@ -20,9 +19,11 @@ def read_validations(folder: str | Path) -> list[dict[str, Any]]:
 
     Returns:
         In order: ``iter``, ``dataset``, and a figure for each metric; empty if there was none.
+
+    Raises:
+        LMBError: If the file is damaged.
     """
-    path = Path(folder) / FILE_NAME
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return read_lines(Path(folder) / FILE_NAME)
 
 
 def write_validations(folder: str | Path, validations: list[dict[str, Any]]) -> None:
@@ -31,5 +32,4 @@ def write_validations(folder: str | Path, validations: list[dict[str, Any]]) -> 
     Raises:
         LMBError: If it cannot be written.
     """
-    text = "".join(f"{json.dumps(validation)}\n" for validation in validations)
-    write_atomically(Path(folder) / FILE_NAME, text.encode())
+    write_lines(Path(folder) / FILE_NAME, validations)

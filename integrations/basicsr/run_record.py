@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Any
 
 import torch
 
-from lmb_quant.files import write_atomically
 from lmb_quant.machine import Machine, source_commit
 from lmb_quant.versions import package_versions
+
+from .json_lines import read_lines, write_lines
 
 FILE_NAME = "runs.jsonl"
 _PACKAGES = ("lmb-quant", "torch", "basicsr", "numpy")
@@ -28,16 +28,18 @@ def read_runs(folder: str | Path) -> list[dict[str, Any]]:
     Returns:
         For each start: ``iter`` that it went on from, ``seed``, ``started`` (UTC), ``commit`` of lmb-quant's checkout
         or null, ``versions``, ``machine``, ``threads``.
+
+    Raises:
+        LMBError: If the file is damaged.
     """
-    path = Path(folder) / FILE_NAME
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return read_lines(Path(folder) / FILE_NAME)
 
 
 def record_run(folder: str | Path, first: int, seed: int) -> None:
     """Adds this process to the record; ``first`` is the iteration that it goes on from, ``seed`` the training's.
 
     Raises:
-        LMBError: If the file cannot be written.
+        LMBError: If the file is damaged or cannot be written.
     """
     entry = {
         "iter": first,
@@ -48,5 +50,4 @@ def record_run(folder: str | Path, first: int, seed: int) -> None:
         "machine": asdict(Machine()),
         "threads": torch.get_num_threads(),
     }
-    text = "".join(f"{json.dumps(run)}\n" for run in [*read_runs(folder), entry])
-    write_atomically(Path(folder) / FILE_NAME, text.encode())
+    write_lines(Path(folder) / FILE_NAME, [*read_runs(folder), entry])
