@@ -11,6 +11,7 @@ import functools
 import importlib
 import os
 import sys
+import time
 import types
 import warnings
 from collections.abc import Callable
@@ -155,6 +156,22 @@ def _lists_of_folders() -> None:
     record_fix("parse_options: dataroot_gt may be a list of folders")
 
 
+def _names_of_archives() -> None:
+    """mkdir_and_rename counts seconds: a run that is begun twice within one would be archived under one name twice."""
+    misc: Any = importlib.import_module("basicsr.utils.misc")
+    train: Any = importlib.import_module("basicsr.train")
+    original = misc.mkdir_and_rename
+
+    @functools.wraps(original)
+    def mkdir_and_rename(path: str) -> None:
+        while os.path.exists(path) and os.path.exists(f"{path}_archived_{misc.get_time_str()}"):
+            time.sleep(0.1)
+        original(path)
+
+    misc.mkdir_and_rename = train.mkdir_and_rename = mkdir_and_rename
+    record_fix("mkdir_and_rename: waits where a run of this second has taken the name")
+
+
 def _wandb_run_id() -> None:
     """Wandb 0.28.2 and later have no wandb.util.generate_id."""
     train: Any = importlib.import_module("basicsr.train")
@@ -195,6 +212,7 @@ _AFTER_IMPORT: tuple[Callable[[], None], ...] = (
     _ddp_on_cpu,
     _ema_buffers,
     _lists_of_folders,
+    _names_of_archives,
     _wandb_run_id,
     _whole_jpeg_quality,
 )

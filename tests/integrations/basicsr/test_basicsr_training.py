@@ -68,6 +68,15 @@ def test_an_existing_experiment_is_renamed(run: Callable[..., int], options: dic
     assert len(list(Path("experiments").iterdir())) == 2
 
 
+def test_a_run_begun_twice_within_a_second_is_archived_twice(workplace: Path) -> None:
+    from basicsr.utils.misc import mkdir_and_rename
+
+    for i in range(3):
+        mkdir_and_rename("runs/tiny")
+        Path("runs/tiny/number").write_text(str(i))
+    assert sorted(path.read_text() for path in Path("runs").glob("tiny_archived_*/number")) == ["0", "1"]
+
+
 @pytest.mark.parametrize("stop", [4, 8], ids=["mid-epoch", "later"])
 def test_resumed_run_equals_unbroken_one(run: Callable[..., int], options: dict[str, Any], stop: int) -> None:
     options["train"]["hooks"] = ALL_HOOKS
