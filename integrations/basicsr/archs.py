@@ -38,10 +38,7 @@ def LMBBinarized(  # noqa: N802 - the name in option files, where classes stand
               recipe: lmb
               arch: {type: MSRResNet, num_in_ch: 3, num_out_ch: 3, num_feat: 64, num_block: 16, upscale: 4}
     """
-    kind = arch.get("type")
-    if registered(ARCH_REGISTRY, str(kind)) is None:
-        raise LMBError(f"network_g.arch: {unknown_name('architecture', kind, ARCH_REGISTRY.keys())}")
-    net = build_network(dict(arch))
+    net = build_inner(arch)
     if recipe is None:
         return net
     return lmb_quant.binarize(net, recipe, input_size=None if input_size is None else tuple(input_size))
@@ -53,20 +50,42 @@ def registered(registry: Any, name: str) -> Any:
     return table.get(name, table.get(f"{name}_basicsr"))
 
 
-def upscale_argument(name: str) -> str:
+def find_architecture(name: object, place: str) -> Any:
+    """The registered architecture of a name.
+
+    Raises:
+        LMBError: If there is none; begins with ``place``.
+    """
+    architecture = registered(ARCH_REGISTRY, str(name))
+    if architecture is None:
+        raise LMBError(f"{place}: {unknown_name('architecture', name, ARCH_REGISTRY.keys())}")
+    return architecture
+
+
+def build_inner(arch: Mapping[str, Any]) -> nn.Module:
+    """Builds what stands under ``arch`` of a ``network_g`` that changes another network.
+
+    Raises:
+        LMBError: If there is no such architecture.
+    """
+    find_architecture(arch.get("type"), "network_g.arch")
+    net: nn.Module = build_network(dict(arch))
+    return net
+
+
+def upscale_argument(name: object, place: str) -> str:
     """The name of the argument by which a registered architecture takes the SR factor.
 
     Raises:
-        LMBError: If there is no such architecture, or it takes none.
+        LMBError: If there is no such architecture, or it takes none; begins with ``place``.
     """
-    architecture = registered(ARCH_REGISTRY, name)
-    if architecture is None:
-        raise LMBError(unknown_name("architecture", name, ARCH_REGISTRY.keys()))
-    parameters = inspect.signature(architecture).parameters
+    parameters = inspect.signature(find_architecture(name, place)).parameters
     for argument in ("upscale", "scale"):
         if argument in parameters:
             return argument
-    raise LMBError(f"architecture {name!r} has no argument 'upscale' or 'scale'. Its own: {', '.join(parameters)}.")
+    raise LMBError(
+        f"{place}: architecture {name!r} has no argument 'upscale' or 'scale'. Its own: {', '.join(parameters)}."
+    )
 
 
 def register_once(registry: Any, item: Any) -> None:

@@ -8,12 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from lmb_quant.errors import LMBError, unknown_name
-
-from basicsr.archs import build_network
-from basicsr.utils.registry import ARCH_REGISTRY
-
-from .archs import registered, upscale_argument
+from .archs import build_inner, upscale_argument
 
 
 def LMBHeInit(arch: Mapping[str, Any], upscale: int) -> nn.Module:  # noqa: N802 - as LMBBinarized
@@ -24,16 +19,14 @@ def LMBHeInit(arch: Mapping[str, Any], upscale: int) -> nn.Module:  # noqa: N802
         upscale: SR factor.
 
     Raises:
-        LMBError: If there is no such architecture.
+        LMBError: If there is no such architecture, or it takes no SR factor.
 
     Source:
         He et al., arXiv 1502.01852, equation 10. PyTorch's default makes the signal about 0.4 times as large with each
         layer: 16 layers of SRVGGNetCompact then learn nothing in thousands of steps. The zero is this project's choice:
         networks that add the upscaled image start as that image.
     """
-    if registered(ARCH_REGISTRY, str(arch.get("type"))) is None:
-        raise LMBError(f"network_g.arch: {unknown_name('architecture', arch.get('type'), ARCH_REGISTRY.keys())}")
-    network: nn.Module = build_network({**arch, upscale_argument(str(arch["type"])): upscale})
+    network = build_inner({**arch, upscale_argument(arch.get("type"), "network_g.arch"): upscale})
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
     for convolution in convolutions:
         nn.init.kaiming_normal_(convolution.weight)

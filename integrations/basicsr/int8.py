@@ -8,12 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from lmb_quant.errors import LMBError, unknown_name
-
-from basicsr.archs import build_network
-from basicsr.utils.registry import ARCH_REGISTRY
-
-from .archs import registered
+from .archs import build_inner
 
 
 def LMBInt8(arch: Mapping[str, Any], activation_bits: int | None = None) -> nn.Module:  # noqa: N802 - as LMBBinarized
@@ -27,8 +22,6 @@ def LMBInt8(arch: Mapping[str, Any], activation_bits: int | None = None) -> nn.M
         LMBError: If there is no such architecture, another number of bits is asked for, torchao cannot quantise the
             network, or torchao is not installed.
     """
-    if registered(ARCH_REGISTRY, str(arch.get("type"))) is None:
-        raise LMBError(f"network_g.arch: {unknown_name('architecture', arch.get('type'), ARCH_REGISTRY.keys())}")
     from lmb_quant.integrations.torchao.int8 import Int8Training  # torchao is heavy and optional
 
-    return Int8Training(build_network(dict(arch)), activation_bits)
+    return Int8Training(build_inner(arch), activation_bits)

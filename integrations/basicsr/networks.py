@@ -9,13 +9,12 @@ from typing import Any
 
 from torch import nn
 
-from lmb_quant.errors import LMBError, unknown_name
+from lmb_quant.errors import LMBError
+from lmb_quant.integrations._keywords import check_keywords
 
 from basicsr.archs import build_network
-from basicsr.utils.registry import ARCH_REGISTRY
 
-from .archs import ARCHITECTURES, registered
-from .optim import check_keywords
+from .archs import ARCHITECTURES, find_architecture
 from .option_read import find_option_file, read_options
 from .rng import isolated_rng
 
@@ -72,9 +71,7 @@ def _without_points(value: Any) -> Any:
 
 def _check_architecture(network: Mapping[str, Any], place: str) -> None:
     kind = network.get("type")
-    architecture = registered(ARCH_REGISTRY, str(kind))
-    if architecture is None:
-        raise LMBError(f"{place}: {unknown_name('architecture', kind, ARCH_REGISTRY.keys())}")
+    architecture = find_architecture(kind, place)
     check_keywords(f"{place}: {kind}", architecture, {key: value for key, value in network.items() if key != "type"})
     if kind in WRAPPERS:
         if not isinstance(network["arch"], Mapping):

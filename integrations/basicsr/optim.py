@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from lmb_quant.errors import LMBError, unknown_name
+from lmb_quant.integrations._keywords import call_with_options
 
 from basicsr.models.lr_scheduler import CosineAnnealingRestartLR, MultiStepRestartLR
 
@@ -96,48 +96,6 @@ def make_scheduler(kind: str, optimizer: Optimizer, total_iter: int, **options: 
     if periods is not None and sum(periods) < total_iter - 1:
         raise LMBError(f"train.scheduler: {kind}: {periods!r} ends before train.total_iter, {total_iter}.")
     return call_with_options(f"train.scheduler: {kind}", _SCHEDULERS[kind], options, optimizer)
-
-
-def call_with_options(place: str, function: Callable[..., Any], options: dict[str, Any], *args: Any) -> Any:
-    """Calls a function with options from an option file.
-
-    Args:
-        place: Where the options stand, for messages.
-        function: What they are for; ``args`` are its first arguments.
-        options: Keyword arguments.
-        args: Positional arguments.
-
-    Raises:
-        LMBError: If an option is unknown or missing, or the function does not take its value.
-    """
-    check_keywords(place, function, options, taken=len(args))
-    try:
-        return function(*args, **options)
-    except (TypeError, ValueError, AssertionError) as error:
-        if isinstance(error, LMBError):
-            raise LMBError(f"{place}: {error}") from None
-        raise LMBError(f"{place}: {options!r} is not allowed: {error}") from error
-
-
-def check_keywords(place: str, function: Callable[..., Any], options: dict[str, Any], *, taken: int = 0) -> None:
-    """Raises LMBError if ``function`` has no such keyword, or needs one that is not given.
-
-    Args:
-        place: Where the options stand, for messages.
-        function: What is to be called.
-        options: The keyword arguments.
-        taken: How many first arguments are given in another way.
-    """
-    parameters = list(inspect.signature(function).parameters.values())[taken:]
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        names = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-        for key in options:
-            if key not in names:
-                raise LMBError(f"{place}: {unknown_name('key', key, names)}")
-    for parameter in parameters:
-        named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-        if named and parameter.default is parameter.empty and parameter.name not in options:
-            raise LMBError(f"{place}: the key {parameter.name!r} is missing.")
 
 
 def parameter_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ import torch
 from pydantic import BaseModel
 
 from lmb_quant.errors import LMBError, unknown_name
+from lmb_quant.integrations._keywords import check_keywords
 from lmb_quant.strict_data import validate
 
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
@@ -20,7 +21,6 @@ from . import option_schema as schema
 from . import option_trials as trials
 from .archs import registered
 from .networks import check_network, innermost
-from .optim import check_keywords
 
 _STOCK_OPTIMIZERS = ("Adam",)
 _STOCK_SCHEDULERS = ("CosineAnnealingRestartLR", "MultiStepLR", "MultiStepRestartLR")

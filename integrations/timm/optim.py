@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, cast
 
 from torch.optim import Optimizer
 
 from lmb_quant.errors import LMBError, unknown_name
 
+from .._keywords import call, check_keywords
 from ._host import optim, scheduler
 
 SCHEDULERS: dict[str, type[Any]] = {
@@ -39,9 +39,9 @@ def make_optimizer(name: str, params: Iterable[Any], lr: float | None = None, **
     names = optim.list_optimizers()
     if name not in names:
         raise LMBError(unknown_name("timm optimizer", name, names))
-    make = _call(place, optim.get_optimizer_class, name, False)
-    _check_keywords(place, make, options, ours=("lr",))
-    return cast(Optimizer, _call(place, optim.create_optimizer_v2, list(params), opt=name, lr=lr, **options))
+    make = call(place, optim.get_optimizer_class, {}, name, False)
+    check_keywords(place, make, options, taken=1, given=("lr",))
+    return cast(Optimizer, call(place, optim.create_optimizer_v2, {"opt": name, "lr": lr, **options}, list(params)))
 
 
 def make_scheduler(name: str, optimizer: Optimizer, **options: Any) -> Any:
@@ -61,27 +61,5 @@ def make_scheduler(name: str, optimizer: Optimizer, **options: Any) -> Any:
     place = f"timm scheduler {name!r}"
     if name not in SCHEDULERS:
         raise LMBError(unknown_name("timm scheduler", name, SCHEDULERS))
-    _check_keywords(place, SCHEDULERS[name], options, ours=("t_in_epochs",))
-    return _call(place, SCHEDULERS[name], optimizer, t_in_epochs=False, **options)
-
-
-def _check_keywords(place: str, make: Callable[..., Any], options: dict[str, Any], ours: tuple[str, ...]) -> None:
-    """Raises for an unknown or a missing option; the first parameter and ``ours`` are given by this module."""
-    _, *parameters = inspect.signature(make).parameters.values()
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        names = [parameter.name for parameter in parameters if parameter.name not in ours]
-        for key in options:
-            if key not in names:
-                raise LMBError(f"{place}: {unknown_name('option', key, names)}")
-    for parameter in parameters:
-        needed = parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
-        if needed and parameter.name not in (*options, *ours):
-            raise LMBError(f"{place}: the option {parameter.name!r} is missing.")
-
-
-def _call(place: str, make: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    try:
-        return make(*args, **options)
-    except (AssertionError, ImportError, KeyError, TypeError, ValueError) as error:
-        given = f"{options!r} is not allowed: " if options else ""
-        raise LMBError(f"{place}: {given}{error}") from error
+    check_keywords(place, SCHEDULERS[name], options, taken=1, given=("t_in_epochs",))
+    return call(place, SCHEDULERS[name], {"t_in_epochs": False, **options}, optimizer)

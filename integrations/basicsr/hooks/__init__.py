@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from lmb_quant.errors import LMBError, unknown_name
-from lmb_quant.integrations.basicsr.optim import call_with_options
+from lmb_quant.integrations._keywords import call_with_options
 
 from ._base import Hook as Hook
 from .approximator_schedule import ApproximatorSchedule

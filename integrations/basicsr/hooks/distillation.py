@@ -13,12 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmb_quant.errors import LMBError, unknown_name
-from lmb_quant.integrations.basicsr.archs import registered
+from lmb_quant.integrations._keywords import check_keywords
+from lmb_quant.integrations.basicsr.archs import find_architecture
 from lmb_quant.integrations.basicsr.checkpoint import load_weights
-from lmb_quant.integrations.basicsr.optim import check_keywords
 
 from basicsr.archs import build_network
-from basicsr.utils.registry import ARCH_REGISTRY
 
 from ._base import Hook
 from ._values import names, not_negative
@@ -52,10 +51,7 @@ class Distillation(Hook):
             raise LMBError(f"teacher: {teacher!r} is not allowed. Allowed: a mapping with 'type'.")
         options = dict(teacher)
         kind = options.pop("type", None)
-        architecture = registered(ARCH_REGISTRY, str(kind))
-        if architecture is None:
-            raise LMBError(f"teacher: {unknown_name('architecture', kind, ARCH_REGISTRY.keys())}")
-        check_keywords("teacher", architecture, options)
+        check_keywords("teacher", find_architecture(kind, "teacher"), options)
         self.options, self.weight = {"type": kind, **options}, not_negative("weight", weight)
         self.features = names("features", features, "modules")
         self.feature_weight = not_negative("feature_weight", feature_weight)

@@ -48,7 +48,7 @@ def test_groups_keep_what_they_set():
     [
         ("adamww", {}, r"unknown timm optimizer 'adamww'. Did you mean 'adamw'"),
         ("timm/adamw", {}, r"unknown timm optimizer 'timm/adamw'"),
-        ("adamw", {"beta": (0.9, 0.9)}, r"timm optimizer 'adamw': unknown option 'beta'. Did you mean 'betas'"),
+        ("adamw", {"beta": (0.9, 0.9)}, r"timm optimizer 'adamw': unknown key 'beta'. Did you mean 'betas'"),
         ("adamw", {"weight_decay": -1.0}, r"timm optimizer 'adamw': .*'weight_decay': -1.0.* is not allowed"),
         ("adamw", {"betas": 3}, r"'betas': 3.* is not allowed"),
     ],
@@ -110,9 +110,9 @@ def test_a_loaded_scheduler_goes_on():
     [
         ("cosinus", {}, r"unknown timm scheduler 'cosinus'. Did you mean 'cosine'"),
         ("plateau", {}, r"unknown timm scheduler 'plateau'"),
-        ("cosine", {}, r"timm scheduler 'cosine': the option 't_initial' is missing"),
-        ("cosine", {"t_inital": 3}, r"unknown option 't_inital'. Did you mean 't_initial'"),
-        ("cosine", {"t_initial": 3, "t_in_epochs": True}, r"unknown option 't_in_epochs'"),
+        ("cosine", {}, r"timm scheduler 'cosine': the key 't_initial' is missing"),
+        ("cosine", {"t_inital": 3}, r"unknown key 't_inital'. Did you mean 't_initial'"),
+        ("cosine", {"t_initial": 3, "t_in_epochs": True}, r"unknown key 't_in_epochs'"),
         ("cosine", {"t_initial": 0}, r"'t_initial': 0.* is not allowed"),
     ],
 )

@@ -135,10 +135,7 @@ def _check_names(rates: dict[str, float], known: list[str], where: str) -> None:
 def _network_g(arch: dict[str, Any], recipe: Recipe | None, upscale: int, place: str) -> dict[str, Any]:
     """The architecture with its SR factor and recipe. What a recipe says of itself decides nothing and is left out."""
     kind = str(arch.get("type"))
-    try:
-        argument = upscale_argument(kind)
-    except LMBError as error:
-        raise LMBError(f"{place}: networks: {error}") from None
+    argument = upscale_argument(kind, f"{place}: networks")
     for key in (argument, "recipe"):
         if key in arch:
             raise LMBError(f"{place}: networks: arch: the key {key!r} is not allowed: the suite fills it in.")
