@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is said where a host is not installed."""
+"""The hosts' installing commands, and what is said where one is not installed."""
 
 from __future__ import annotations
 
@@ -8,21 +8,28 @@ from contextlib import contextmanager
 
 from lmb_quant.errors import LMBError
 
+INSTALL = {
+    "basicsr": "pip install 'lmb-quant[basicsr]' && pip install --no-deps --no-build-isolation basicsr==1.4.2",
+    "torchao": "pip install 'lmb-quant[torchao]'",
+    "timm": "pip install 'lmb-quant[timm]'",
+    "spandrel": "pip install 'lmb-quant[spandrel]'",
+}
+"""The command that installs a host, by the name of its package."""
+
 
 class MissingHostError(LMBError, ImportError):
     """A host, or a package that it needs, cannot be imported; the message holds the command that installs it."""
 
 
 @contextmanager
-def needed(host: str, install: str, missing: type[MissingHostError]) -> Iterator[None]:
+def needed(host: str, missing: type[MissingHostError]) -> Iterator[None]:
     """Within it a host is imported.
 
     Args:
-        host: Its name.
-        install: The command that installs it.
+        host: The name of its package.
         missing: What is raised where that fails.
     """
     try:
         yield
     except ImportError as error:
-        raise missing(f"{host} cannot be imported: {error}. To install it: {install}") from error
+        raise missing(f"{host} cannot be imported: {error}. To install it: {INSTALL[host]}") from error

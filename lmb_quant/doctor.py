@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from lmb_quant.errors import LMBError, named_reason, reason
+from lmb_quant.integrations._missing import INSTALL
 from lmb_quant.machine import cpu_flags, cpu_name
 from lmb_quant.ops import active_kernel
 from lmb_quant.table import render
@@ -33,15 +34,9 @@ class _Part:
     install: str
 
 
-_HOSTS = {
-    "basicsr": "pip install 'lmb-quant[basicsr]' && pip install --no-deps --no-build-isolation basicsr==1.4.2",
-    "torchao": "pip install 'lmb-quant[torchao]'",
-    "timm": "pip install 'lmb-quant[timm]'",
-    "spandrel": "pip install 'lmb-quant[spandrel]'",
-}
 _ONNX = ("onnx", "onnxscript")
 _PARTS = (
-    *(_Part(f"{host} integration", (host,), (f"lmb_quant.integrations.{host}",), _HOSTS[host]) for host in _HOSTS),
+    *(_Part(f"{host} integration", (host,), (f"lmb_quant.integrations.{host}",), INSTALL[host]) for host in INSTALL),
     _Part("ONNX export", _ONNX, _ONNX, "pip install 'lmb-quant[onnx]'"),
     _Part("videos", ("av",), ("lmb_quant.upscaling.video.run",), "pip install 'lmb-quant[video]'"),
 )

@@ -4,8 +4,7 @@
 Importing this package repairs what is broken in BasicSR (:mod:`.compat`) and registers everything.
 """
 
-from .compat import INSTALL as INSTALL  # isort: skip - first, it makes basicsr importable
-from .compat import MissingBasicSRError as MissingBasicSRError  # isort: skip
+from .compat import MissingBasicSRError as MissingBasicSRError  # isort: skip - first, it makes basicsr importable
 from .compat import applied_fixes as applied_fixes  # isort: skip
 
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, MODEL_REGISTRY

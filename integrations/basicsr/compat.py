@@ -24,8 +24,6 @@ from lmb_quant.errors import LMBError
 from lmb_quant.integrations._missing import MissingHostError, needed
 from lmb_quant.integrations._torchvision import import_torchvision
 
-INSTALL = "pip install 'lmb-quant[basicsr]' && pip install --no-deps --no-build-isolation basicsr==1.4.2"
-
 _applied: list[str] = []
 
 
@@ -219,7 +217,7 @@ _AFTER_IMPORT: tuple[Callable[[], None], ...] = (
 
 
 def _apply() -> None:
-    with needed("BasicSR", INSTALL, MissingBasicSRError):
+    with needed("basicsr", MissingBasicSRError):
         for fix in _BEFORE_IMPORT:
             fix()
         with warnings.catch_warnings():

@@ -6,14 +6,12 @@ from __future__ import annotations
 from .._missing import MissingHostError, needed
 from .._torchvision import import_torchvision
 
-INSTALL = "pip install 'lmb-quant[spandrel]'"
-
 
 class MissingSpandrelError(MissingHostError):
     """spandrel, or a package that it needs, cannot be imported; the message holds the command that installs it."""
 
 
-with needed("spandrel", INSTALL, MissingSpandrelError):
+with needed("spandrel", MissingSpandrelError):
     import_torchvision()
     from spandrel import MAIN_REGISTRY as MAIN_REGISTRY
     from spandrel import Architecture as Architecture

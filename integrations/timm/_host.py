@@ -6,14 +6,12 @@ from __future__ import annotations
 from .._missing import MissingHostError, needed
 from .._torchvision import import_torchvision
 
-INSTALL = "pip install --no-deps timm torchvision && pip install huggingface_hub safetensors"
-
 
 class MissingTimmError(MissingHostError):
     """timm, or a package that it needs, cannot be imported; the message holds the command that installs it."""
 
 
-with needed("timm", INSTALL, MissingTimmError):
+with needed("timm", MissingTimmError):
     import_torchvision()
     from timm import create_model as create_model
     from timm import optim as optim

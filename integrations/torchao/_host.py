@@ -14,8 +14,6 @@ from lmb_quant.errors import LMBError, named_reason
 
 from .._missing import MissingHostError, needed
 
-INSTALL = "pip install 'lmb-quant[torchao]'"
-
 
 class MissingTorchAOError(MissingHostError):
     """torchao, or a name in it, cannot be imported; the message holds the command that installs it."""
@@ -50,7 +48,7 @@ def _without_known_noise() -> Iterator[None]:
             logger.removeFilter(_is_news)
 
 
-with _without_known_noise(), needed("torchao", INSTALL, MissingTorchAOError):
+with _without_known_noise(), needed("torchao", MissingTorchAOError):
     from torchao.core.config import ALLOWED_AO_MODULES as ALLOWED_AO_MODULES
     from torchao.core.config import AOBaseConfig as AOBaseConfig
     from torchao.core.config import config_from_dict as config_from_dict

@@ -16,14 +16,17 @@ from torch import Tensor, fx, nn
 
 from lmb_quant.errors import LMBError
 
-from ._host import INSTALL, MissingTorchAOError, UnsupportedSchemeError
+from .._missing import INSTALL
+from ._host import MissingTorchAOError, UnsupportedSchemeError
 
 try:
     from torchao.quantization.pt2e import disable_observer, enable_observer
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e, prepare_qat_pt2e
     from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
 except (ImportError, AttributeError) as error:  # 0.15 asks for what the present torch no longer has
-    raise MissingTorchAOError(f"torchao's PT2E cannot be imported: {error}. To install it: {INSTALL}") from error
+    raise MissingTorchAOError(
+        f"torchao's PT2E cannot be imported: {error}. To install it: {INSTALL['torchao']}"
+    ) from error
 
 _EXAMPLE = (2, 3, 24, 20)  # sizes that differ from each other and from 1, so that none is taken for a constant
 _CONVOLUTION = torch.ops.aten.conv2d.default

@@ -132,6 +132,6 @@ try:
 except ImportError as error:
     print(type(error).__name__, error)
 """
-    assert run_python(code, path=[tmp_path]).startswith(
-        "MissingTimmError timm cannot be imported: No module named timm"
-    )
+    said = run_python(code, path=[tmp_path]).strip()
+    assert said.startswith("MissingTimmError timm cannot be imported: No module named timm")
+    assert said.endswith("To install it: pip install 'lmb-quant[timm]'")
