@@ -626,6 +626,8 @@ def bench_run(
     """Train and evaluate a suite's cells; finished ones are kept, begun ones continued. Exit code 1 if one failed."""
     if suite == "tasks":
         raise typer.Exit(_bench_tasks(data, output, only, dry_run=dry_run, others=(jobs, latency, ray)))
+    if ray is not None and jobs is not None:
+        raise LMBError("--jobs and --ray exclude each other. Allowed: one of them; a cluster's GPUs or cores decide.")
     from lmb_quant.bench.suite.run.job import prepare  # the host is heavy and optional
 
     console = Console()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from lmb_quant.errors import LMBError
+from lmb_quant.errors import LMBError, named_reason
 from lmb_quant.files import entries, is_folder
 
 from basicsr.utils.matlab_functions import imresize
@@ -72,10 +72,10 @@ def read_bgr(path: Path) -> BGRImage:
             if image.mode not in _MODES or deep:
                 raise LMBError(f"{path}: pixels of kind {image.mode!r} are not allowed. Allowed: 8 bits per channel.")
             rgb = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, LMBError):
-            raise
-        raise LMBError(f"{path}: cannot be read as an image: {error}.") from None
+    except LMBError:
+        raise
+    except Exception as error:  # Pillow raises anything on a damaged file, of its EXIF too
+        raise LMBError(f"{path}: cannot be read as an image: {named_reason(error)}.") from None
     return np.ascontiguousarray(rgb[..., ::-1])
 
 

@@ -124,6 +124,10 @@ def _check_loader(dataset: schema.Dataset, place: str) -> None:
     for key in needed:
         if getattr(dataset, key) is None:
             raise LMBError(f"{place}: the key {key!r} is missing.")
+    if not dataset.use_shuffle:
+        raise LMBError(
+            f"{place}.use_shuffle: False is not allowed. Allowed: true; training images are always shuffled."
+        )
     if dataset.prefetch_mode == "cpu" and not dataset.num_worker_per_gpu:
         raise LMBError(f"{place}.prefetch_mode: cpu needs num_worker_per_gpu of 1 or more.")
     if dataset.prefetch_mode == "cuda" and not (dataset.pin_memory and torch.cuda.is_available()):

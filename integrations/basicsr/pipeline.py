@@ -42,7 +42,7 @@ def _check_fits(opt: dict[str, Any], path: Path, state: dict[str, Any]) -> None:
             f"train.total_iter: {total:,} is less than the {state['iter']:,} iterations that {path} has done."
         )
     for key, value in state.get("lmb", {}).get("made_by", {}).items():
-        present = made_by(opt)[key]
+        present = made_by(opt).get(key)  # none where another version wrote the state
         if present != value:
             raise LMBError(
                 f"{path}: was made with {key} {value!r}, the options have {present!r}. Give the run a new name."

@@ -270,3 +270,9 @@ def test_validation_with_one_interpolated_factor_is_what_a_network_with_that_ups
 def test_interpolated_that_does_not_fit(workplace: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(LMBError, match=message):
         make(**{"scale": 1, **options})
+
+
+def test_an_image_of_damaged_exif_is_named() -> None:
+    Image.new("RGB", (30, 30)).save("images/train/3.png", exif=b"Exif\0\0II*\0\x08\0")  # Pillow raises struct.error
+    with pytest.raises(LMBError, match=r"images/train/3.png: cannot be read as an image: error: unpack"):
+        make()

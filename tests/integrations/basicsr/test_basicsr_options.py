@@ -96,6 +96,7 @@ MISTAKES = [
     ("val.metrics.psnr.crop_border", -1, "val.metrics.psnr.crop_border: -1 is not allowed"),
     ("val.metrics.psnr.input_order", "HCW", "val.metrics.psnr: it fails with these arguments: "),
     ("val.save_img", "no", "val.save_img: 'no' is not allowed. Allowed: true, false"),
+    ("datasets.train.use_shuffle", False, "datasets.train.use_shuffle: False is not allowed. Allowed: true"),
     ("datasets.train.use_hflip", 1, "datasets.train.use_hflip: 1 is not allowed. Allowed: true, false"),
     ("logger.print_frq", 3, "logger: unknown key 'print_frq'. Did you mean 'print_freq'?"),
 ]

@@ -32,6 +32,14 @@ ALL_HOOKS = [
 ]
 
 
+def add_to_state(key: str) -> None:
+    """As if another version had written the last state, which knows more of what must not change."""
+    path = Path("experiments/tiny/training_states/12.state")
+    state = load_file(path)
+    state["lmb"]["made_by"][key] = "L1"
+    save_atomically(state, path)
+
+
 def same_networks(first: str, second: str) -> bool:
     a, b = (load_file(Path("experiments", name, "models", "net_g_latest.pth")) for name in (first, second))
     return all(torch.equal(a[key][name], b[key][name]) for key in ("params", "params_ema") for name in a[key])
@@ -366,6 +374,7 @@ def test_a_longer_run_continues_a_shorter_one(run: Callable[..., int], options: 
     [
         (lambda opt: opt["network_g"].update(recipe="sign"), "was made with network_g"),
         (lambda opt: opt["train"]["optim_g"].update(type="AdamW"), "was made with train.optim_g.type 'Adam'"),
+        (lambda opt: add_to_state("train.loss"), "was made with train.loss 'L1', the options have None"),
         (lambda opt: opt["train"].update(total_iter=8), "total_iter: 8 is less than the 12 iterations"),
         (
             lambda opt: (
@@ -375,7 +384,7 @@ def test_a_longer_run_continues_a_shorter_one(run: Callable[..., int], options: 
             "belongs to another run",
         ),
     ],
-    ids=["recipe", "optimizer", "shorter", "another-run"],
+    ids=["recipe", "optimizer", "another-version", "shorter", "another-run"],
 )
 def test_a_state_that_does_not_fit_is_refused_and_nothing_is_written(
     run: Callable[..., int],

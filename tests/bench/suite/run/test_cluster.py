@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import run_command
 
 from lmb_quant import LMBError
 from lmb_quant.bench.suite.run import cluster
@@ -85,3 +86,9 @@ def test_without_ray_the_message_holds_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(LMBError, match=r"pip install 'lmb-quant\[ray\]'"):
         cluster.run_on_ray("auto")
+
+
+def test_a_cluster_decides_how_many_cells_at_a_time(monkeypatch, capsys):
+    code, _, error = run_command(monkeypatch, capsys, "bench", "run", "quick", "--ray", "auto", "--jobs", "2")
+    assert code == 2
+    assert "--jobs and --ray exclude each other" in error
