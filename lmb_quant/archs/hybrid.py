@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -147,7 +145,7 @@ class LMBHybridNet(nn.Module):
         img_range: float = 16.0,
     ) -> None:
         super().__init__()
-        self.arch_args: dict[str, Any] = {
+        self.arch_args = {
             "num_in_ch": num_in_ch,
             "num_out_ch": num_out_ch,
             "num_feat": num_feat,
@@ -200,7 +198,7 @@ class LMBHybridNet(nn.Module):
         Raises:
             LMBError: If a part of it is no stage.
         """
-        stages = Stages(self.arch_args["num_in_ch"])
+        stages = Stages(self.conv_first.in_channels)
         stages.range(-0.5, self.img_range)
         stages.conv(self.conv_first, self.act)
         stages.parts(self.body, nn.Sequential)

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -112,7 +110,7 @@ class LMBSRResNet(nn.Module):
         img_range: float = 16.0,
     ) -> None:
         super().__init__()
-        self.arch_args: dict[str, Any] = {
+        self.arch_args = {
             "num_in_ch": num_in_ch,
             "num_out_ch": num_out_ch,
             "num_feat": num_feat,
@@ -164,7 +162,7 @@ class LMBSRResNet(nn.Module):
         Raises:
             LMBError: If a part of it is no stage, as the classic tail.
         """
-        stages = Stages(self.arch_args["num_in_ch"])
+        stages = Stages(self.conv_first.in_channels)
         stages.range(-0.5, self.img_range)
         stages.conv(self.conv_first, self.act)
         stages.parts(self.body, Body)

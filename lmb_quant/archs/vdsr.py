@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor, nn
 
 from lmb_quant.ops.resample import upscale_image
@@ -60,7 +58,7 @@ class LMBVDSR(nn.Module):
         img_range: float = 16.0,
     ) -> None:
         super().__init__()
-        self.arch_args: dict[str, Any] = {
+        self.arch_args = {
             "num_in_ch": num_in_ch,
             "num_out_ch": num_out_ch,
             "num_feat": num_feat,
@@ -100,7 +98,7 @@ class LMBVDSR(nn.Module):
         Raises:
             LMBError: If a part of it is no stage.
         """
-        stages = Stages(self.arch_args["num_in_ch"])
+        stages = Stages(self.conv_first.in_channels)
         if self.upscale > 1:
             stages.upscale(self.upscale, "bicubic")
         base = stages.value

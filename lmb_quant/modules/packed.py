@@ -236,6 +236,11 @@ class PackedBinaryConv2d(nn.Module):
         return self.config.skip
 
     @property
+    def in_channels(self) -> int:
+        """Channels of the input, as of ``nn.Conv2d``."""
+        return self.config.in_channels
+
+    @property
     def packed_bytes(self) -> int:
         """Bytes of all buffers."""
         return sum(t.numel() * t.element_size() for t in self.buffers())
