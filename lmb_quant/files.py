@@ -17,7 +17,7 @@ import signal
 import stat
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
@@ -157,6 +157,24 @@ def entries(folder: Path) -> list[Path]:
         return sorted(folder.iterdir())
     except OSError as error:
         raise LMBError(f"{folder}: the folder cannot be read: {error.strerror or error}.") from error
+
+
+def files_ending(folder: Path, endings: Collection[str]) -> list[Path]:
+    """The files in an existing folder whose names have one of some endings, in any case; hidden ones are left out.
+
+    Raises:
+        LMBError: If the folder cannot be read.
+    """
+    found = (path for path in entries(folder) if path.suffix.lower() in endings and not path.name.startswith("."))
+    return [path for path in found if os.path.isfile(path)]
+
+
+def expanded(path: str | Path) -> Path:
+    """A path with the user's home in the place of ``~``.
+
+    That of an unknown user stays as it is, where ``Path.expanduser`` raises: then there is no such file.
+    """
+    return Path(os.path.expanduser(path))
 
 
 def _mode(path: Path) -> int | None:

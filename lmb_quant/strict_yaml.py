@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import yaml
 
 from lmb_quant.errors import LMBError, named_reason, unknown_name
+from lmb_quant.files import expanded
 
 _TIMESTAMP = "tag:yaml.org,2002:timestamp"
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
@@ -85,7 +85,7 @@ def find_text(
     """
     name = str(source)
     if isinstance(source, Path) or name.endswith((".yaml", ".yml")) or "/" in name:
-        path = Path(os.path.expanduser(name))
+        path = expanded(name)
         try:
             return path.read_text(encoding="utf-8"), str(path)
         except (OSError, ValueError) as reason:

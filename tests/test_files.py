@@ -15,6 +15,8 @@ from lmb_quant.files import (
     check_new,
     check_writable,
     entries,
+    expanded,
+    files_ending,
     is_file,
     is_folder,
     make_folder,
@@ -222,3 +224,16 @@ def test_a_folder_that_is_not_writable(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(LMBError, match="no file can be written into this folder: Permission denied"):
         check_writable(tmp_path / "x")
+
+
+def test_files_of_an_ending_are_listed_by_name(tmp_path):
+    for name in ("b.PNG", "a.png", ".hidden.png", "c.txt"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "folder.png").mkdir()
+    assert [path.name for path in files_ending(tmp_path, (".png",))] == ["a.png", "b.PNG"]
+
+
+def test_the_home_of_an_unknown_user_stays_as_it_is(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert expanded("~/x.pth") == Path("/home/somebody/x.pth")
+    assert expanded(Path("~no-such-user/x.pth")) == Path("~no-such-user/x.pth")

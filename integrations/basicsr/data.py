@@ -60,7 +60,8 @@ class HRImageDataset(Dataset[dict[str, Any]]):
     def __init__(self, opt: dict[str, Any]) -> None:
         self.opt = opt
         self.is_train = opt["phase"] == "train"
-        self.upscales = self._check_interpolated() if opt.get("interpolated") is not None else (opt["scale"],)
+        self.interpolated = opt.get("interpolated") is not None
+        self.upscales = self._check_interpolated() if self.interpolated else (opt["scale"],)
         if opt.get("color") not in (None, "y"):
             raise LMBError(f"color: {opt['color']!r} is not allowed. Allowed: y, or leave it out for RGB.")
         self.degradation = Degradation.of(opt.get("degradation"))
@@ -93,7 +94,7 @@ class HRImageDataset(Dataset[dict[str, Any]]):
     def _check_gt_size(self) -> int:
         size, multiple = self.opt.get("gt_size"), math.lcm(*self.upscales)
         if not isinstance(size, int) or size < 1 or size % multiple:
-            of = "scale" if self.opt.get("interpolated") is None else "every SR factor"
+            of = "every SR factor" if self.interpolated else "scale"
             raise LMBError(f"gt_size: {size!r} is not allowed. Allowed: a multiple of {of}, {multiple}.")
         return size
 
@@ -110,7 +111,7 @@ class HRImageDataset(Dataset[dict[str, Any]]):
             lr = self.degradation(lr, random.Random(index))
         path = str(self.store.paths[index])
         lq = self._to_tensor(lr)
-        if self.opt.get("interpolated") is not None:
+        if self.interpolated:
             lq = upscale_image(lq[None], upscale, "bicubic")[0]
         return {"gt": self._to_tensor(hr), "lq": lq, "gt_path": path, "lq_path": path}
 

@@ -17,6 +17,7 @@ from PIL import Image
 from lmb_quant.errors import LMBError, unknown_name
 
 from .images import BGRImage
+from .numbers import is_number
 
 BLOCK = 8
 """Side of JPEG's blocks in pixels."""
@@ -52,7 +53,7 @@ class Degradation:
                 continue
             whole, (least, most) = name == "jpeg", _ALLOWED[name]
             pair = tuple(given) if isinstance(given, list | tuple) else ()
-            fits = len(pair) == 2 and all(_is_number(value, whole=whole) for value in pair)
+            fits = len(pair) == 2 and all(is_number(value) and (isinstance(value, int) or not whole) for value in pair)
             if not fits or not least <= pair[0] <= pair[1] <= most:
                 raise LMBError(
                     f"degradation: {name}: {given!r} is not allowed. "
@@ -115,11 +116,6 @@ class Degradation:
         )
         damaged = self(image[y:below, x:right], draws)
         return damaged[top - y : top - y + side, left - x : left - x + side]
-
-
-def _is_number(value: Any, *, whole: bool) -> bool:
-    kinds = int if whole else int | float
-    return isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _through_jpeg(image: BGRImage, quality: int, *, subsampling: str) -> BGRImage:

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from lmb_quant.errors import LMBError, named_reason
-from lmb_quant.files import entries, is_folder
+from lmb_quant.files import entries, expanded, files_ending, is_folder
 
 from basicsr.utils.matlab_functions import imresize
 
@@ -40,24 +40,16 @@ def find_images(folders: str | Sequence[str], argument: str = "dataroot_gt") -> 
     """
     found: list[Path] = []
     for folder in [folders] if isinstance(folders, str) else folders:
-        path = Path(os.path.expanduser(folder))
+        path = expanded(folder)
         if not is_folder(path):
             raise LMBError(f"{argument}: {str(folder)!r} is not a folder (looked for {path.absolute()}).")
-        images = _images_in(path)
+        images = files_ending(path, EXTENSIONS)
         if not images:
-            inner = [sub.name for sub in entries(path) if os.path.isdir(sub) and _images_in(sub)]
+            inner = [sub.name for sub in entries(path) if os.path.isdir(sub) and files_ending(sub, EXTENSIONS)]
             hint = f" Its folders do: {', '.join(inner)}; a list of folders is allowed." if inner else ""
             raise LMBError(f"{argument}: {str(folder)!r} holds no image ({', '.join(EXTENSIONS)}).{hint}")
         found += images
     return found
-
-
-def _images_in(folder: Path) -> list[Path]:
-    return [
-        path
-        for path in entries(folder)
-        if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and os.path.isfile(path)
-    ]
 
 
 def read_bgr(path: Path) -> BGRImage:

@@ -70,8 +70,10 @@ def _check(opt: dict[str, Any], place: str, *, is_train: bool) -> None:
         opt["path"].setdefault("param_key_g", "params_ema")  # what validation measured; files without it: params
     net = trials.try_network(opt, place).train(is_train)
     samples = {phase: trials.sample_of(section, options.scale) for phase, section in opt["datasets"].items()}
+    tried: set[torch.Size] = set()
     for phase, sample in samples.items():
-        if sample is not None:
+        if sample is not None and sample.shape not in tried:
+            tried.add(sample.shape)
             trials.try_forward(net, sample, f"datasets.{phase}", upscale=options.scale)
     if is_train:
         trials.try_training(net, opt, samples["train"])

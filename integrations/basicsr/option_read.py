@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from lmb_quant.errors import LMBError, unknown_name
-from lmb_quant.files import is_file
+from lmb_quant.files import expanded, is_file
 from lmb_quant.strict_yaml import parse_mapping, parse_yaml
 
 
@@ -26,7 +25,7 @@ def find_option_file(name: str) -> Path:
     Raises:
         LMBError: If there is neither, or it cannot be reached.
     """
-    path = Path(os.path.expanduser(name))
+    path = expanded(name)
     if is_file(path):
         return path
     shipped = shipped_options()

@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 from pydantic_core import PydanticCustomError
 
+from .numbers import is_number
+
 
 def _allowed(words: str, fits: Callable[[Any], bool]) -> BeforeValidator:
     """Refuses what does not fit; the message says in words what is allowed."""
@@ -24,10 +26,6 @@ def _allowed(words: str, fits: Callable[[Any], bool]) -> BeforeValidator:
         return value
 
     return BeforeValidator(check)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_name(value: Any) -> bool:
@@ -47,7 +45,7 @@ def _whole(least: int, *others: str, most: float = math.inf) -> BeforeValidator:
     def whole(value: Any) -> Any:
         if isinstance(value, str) and value in others:
             return value
-        if not _is_number(value) or value != int(value) or not least <= value <= most:
+        if not is_number(value) or value != int(value) or not least <= value <= most:
             raise PydanticCustomError("not_allowed", "Allowed: {words}", {"words": words})
         return int(value)
 
@@ -61,8 +59,8 @@ _Text = Annotated[str, _allowed("text", lambda value: isinstance(value, str))]
 _Mapping = Annotated[dict[str, Any], _allowed("a mapping", lambda value: isinstance(value, dict))]
 _Folders = Annotated[str | list[str], _allowed("a folder, or a list of folders", _is_folders)]
 _Name = Annotated[str, _allowed("text without '/'", _is_name)]
-_Decay = Annotated[float, _allowed("0 (off) or a number below 1", lambda value: _is_number(value) and 0 <= value < 1)]
-_Size = Annotated[float, _allowed("a number, 0 or more", lambda value: _is_number(value) and value >= 0)]
+_Decay = Annotated[float, _allowed("0 (off) or a number below 1", lambda value: is_number(value) and 0 <= value < 1)]
+_Size = Annotated[float, _allowed("a number, 0 or more", lambda value: is_number(value) and value >= 0)]
 
 
 class _Section(BaseModel):

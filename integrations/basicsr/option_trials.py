@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lmb_quant.errors import LMBError, named_reason
+from lmb_quant.files import expanded
 
 from basicsr.utils.registry import DATASET_REGISTRY
 
@@ -43,7 +42,7 @@ def try_network(opt: Mapping[str, Any], place: str) -> nn.Module:
     """
     net, path = build_of(place, dict(opt["network_g"])), opt["path"]
     if path.get("pretrain_network_g") is not None:
-        weights = Path(os.path.expanduser(path["pretrain_network_g"]))
+        weights = expanded(path["pretrain_network_g"])
         try:
             key = path.get("param_key_g", "params")
             load_weights(net, weights, param_key=key, strict=path.get("strict_load_g", True))
@@ -134,7 +133,7 @@ def try_images(options: Mapping[str, Any], place: str, *, upscale: int, is_train
             return
         for key in ("dataroot_gt", "dataroot_lq"):
             if isinstance(own.get(key), str):
-                folder = Path(os.path.expanduser(own[key]))
+                folder = expanded(own[key])
                 if not folder.exists():
                     raise LMBError(f"{key}: there is no {own[key]!r} (looked for {folder.absolute()}).")
                 own[key] = str(folder)

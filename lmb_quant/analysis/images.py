@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from lmb_quant.errors import LMBError
-from lmb_quant.files import entries, is_folder
+from lmb_quant.files import files_ending, is_folder
 from lmb_quant.photographs import HELD_OUT, shipped_photograph
 from lmb_quant.upscaling.formats import READ_ENDINGS
 from lmb_quant.upscaling.reading import read_image
@@ -62,8 +61,7 @@ def read_photographs(folder: Path | None = None, limit: int = 8) -> list[Photogr
             f"--images: {str(folder)!r} is no folder. Allowed: a folder of images ({', '.join(READ_ENDINGS)})."
         )
     else:
-        found = (path for path in entries(folder) if path.suffix.lower() in READ_ENDINGS)
-        paths = [path for path in found if os.path.isfile(path) and not path.name.startswith(".")]
+        paths = files_ending(folder, READ_ENDINGS)
     if not paths:
         raise LMBError(f"--images: {str(folder)!r} holds no image. Allowed: {', '.join(READ_ENDINGS)}, directly in it.")
     chosen = np.unique(np.linspace(0, len(paths) - 1, min(limit, len(paths))).round().astype(int))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lmb_quant.errors import LMBError, named_reason
-from lmb_quant.files import is_file, is_folder
+from lmb_quant.files import expanded, is_file, is_folder
 from lmb_quant.modules import BinaryConv2d, PackedBinaryConv2d
 from lmb_quant.serialize import from_pretrained, load_named
 from lmb_quant.upscaling.network import evaluated, find_traits, noise, running
@@ -113,7 +113,7 @@ def _option_file(label: str | None, path: str, weights: Path | None) -> Source:
     if named is None:
         notes = ("Its weights are random: no trained ones were named (OPTIONS.yml:WEIGHTS.pth).",)
     else:
-        file = Path(named).expanduser()
+        file = expanded(named)
         if weights is None and "param_key_g" in given:  # it is said of the option file's weights
             key = given["param_key_g"]
         else:

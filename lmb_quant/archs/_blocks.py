@@ -15,12 +15,13 @@ from lmb_quant.rewrite import RecipeLike, binarize
 UPSCALES = (2, 3, 4)
 
 
-def check_upscale(upscale: int, allowed: tuple[int, ...] = UPSCALES) -> int:
+def check_upscale(upscale: int, least: int = UPSCALES[0]) -> int:
     """Returns the SR factor if the architecture has it.
 
     Raises:
-        LMBError: If it is none of those allowed.
+        LMBError: If it is none of ``least`` to 4.
     """
+    allowed = range(least, UPSCALES[-1] + 1)
     if upscale not in allowed or not isinstance(upscale, int) or isinstance(upscale, bool):
         raise LMBError(f"upscale: {upscale!r} is not allowed. Allowed: {', '.join(map(str, allowed))}.")
     return upscale

@@ -9,17 +9,7 @@ from lmb_quant.ops.resample import upscale_image
 from lmb_quant.rewrite import RecipeLike
 from lmb_quant.stages import Stages
 
-from ._blocks import (
-    UPSCALES,
-    apply_recipe,
-    check_channels,
-    check_count,
-    check_range,
-    check_upscale,
-    conv_act,
-    convs_of,
-    zero_,
-)
+from ._blocks import apply_recipe, check_channels, check_count, check_range, check_upscale, conv_act, convs_of, zero_
 from ._registry import architecture
 
 
@@ -67,7 +57,7 @@ class LMBVDSR(nn.Module):
             "img_range": img_range,
         }
         check_channels(num_in_ch, num_out_ch)
-        self.upscale = check_upscale(upscale, (1, *UPSCALES))
+        self.upscale = check_upscale(upscale, least=1)
         self.img_range = check_range(img_range)
         self.conv_first = nn.Conv2d(num_in_ch, check_count("num_feat", num_feat), 3, padding=1)
         middle = range(check_count("num_conv", num_conv))

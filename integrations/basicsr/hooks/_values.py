@@ -3,29 +3,29 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from lmb_quant.errors import LMBError
+from lmb_quant.integrations.basicsr.numbers import is_number
 
 
 def positive(name: str, value: Any) -> float:
     """Returns a number above 0, or raises LMBError."""
-    if not _is_number(value) or value <= 0:
+    if not is_number(value) or value <= 0:
         raise _refused(name, value, "a number above 0")
     return float(value)
 
 
 def not_negative(name: str, value: Any) -> float:
     """Returns a number of 0 or more, or raises LMBError."""
-    if not _is_number(value) or value < 0:
+    if not is_number(value) or value < 0:
         raise _refused(name, value, "a number, 0 or more")
     return float(value)
 
 
 def iterations(name: str, value: Any) -> int:
     """Returns a whole number of iterations, or raises LMBError; 5e3, a float in YAML, is one."""
-    if not _is_number(value) or value < 1 or value % 1:
+    if not is_number(value) or value < 1 or value % 1:
         raise _refused(name, value, "iterations, a whole number, 1 or more")
     return int(value)
 
@@ -42,10 +42,6 @@ def names(name: str, value: Any, of: str) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
         raise _refused(name, value, f"a list of names of {of}")
     return tuple(value)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _refused(name: str, value: Any, allowed: str) -> LMBError:

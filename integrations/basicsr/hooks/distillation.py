@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmb_quant.errors import LMBError, unknown_name
+from lmb_quant.files import expanded
 from lmb_quant.integrations._keywords import check_keywords
 from lmb_quant.integrations.basicsr.archs import find_architecture
 from lmb_quant.integrations.basicsr.checkpoint import load_weights
@@ -122,5 +121,5 @@ class Distillation(Hook):
         if path is None:
             raise LMBError("path: the key 'pretrain_network_teacher' is missing; Distillation needs it.")
         net: nn.Module = build_network(self.options)
-        load_weights(net, Path(os.path.expanduser(path)), param_key="params_ema")
+        load_weights(net, expanded(path), param_key="params_ema")
         return net.eval()

@@ -14,14 +14,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from lmb_quant.errors import LMBError
-from lmb_quant.files import write_atomically
+from lmb_quant.files import expanded, write_atomically
 
 from .plan.cell import Cell
 
@@ -40,7 +39,7 @@ class Store:
     """
 
     def __init__(self, root: Path) -> None:
-        self.root = Path(os.path.expanduser(root)).resolve()
+        self.root = expanded(root).resolve()
 
     def work(self, cell: Cell) -> Path:
         """Where a cell is trained."""

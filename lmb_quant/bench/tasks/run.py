@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import fnmatch
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from lmb_quant.errors import LMBError
-from lmb_quant.files import make_folder
+from lmb_quant.files import expanded, make_folder
 from lmb_quant.table import render
 
 from .data import Halves, contents, read_halves
@@ -102,7 +101,7 @@ def _prepared(
     photographs, small = read_halves(data, settings)
     if small:
         console.print(f"{small} photographs are too small and left out")
-    return photographs, Store(Path(os.path.expanduser(output)).resolve(), settings, contents(photographs)), cells
+    return photographs, Store(expanded(output).resolve(), settings, contents(photographs)), cells
 
 
 def _do(cell: Cell, photographs: Sequence[Halves], store: Store, settings: Settings, tell: Any) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from lmb_quant.errors import LMBError, unknown_name
-from lmb_quant.files import entries, is_folder
+from lmb_quant.files import entries, expanded, is_folder
 from lmb_quant.integrations.basicsr.images import find_images
 from lmb_quant.photographs import copy_photographs
 
@@ -48,7 +48,7 @@ def find_data(suite: Suite, folder: Path | None, output: Path) -> SuiteData:
         folder = output / "photographs"
         for part, names in _PHOTOGRAPHS.items():
             copy_photographs(folder / part / "photographs", names)
-    root = Path(os.path.expanduser(folder)).resolve()
+    root = expanded(folder).resolve()
     return SuiteData(
         train=tuple(_image_set(root / "train", name, f"{suite.place}: data.train") for name in suite.data.train),
         test=tuple(_image_set(root / "test", name, f"{suite.place}: data.test") for name in suite.data.test),

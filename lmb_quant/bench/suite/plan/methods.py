@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lmb_quant.errors import LMBError, unknown_name
+from lmb_quant.files import expanded
 from lmb_quant.recipe import Override, Recipe, recipe_names
 from lmb_quant.strict_data import validate
 
@@ -115,4 +115,4 @@ def _beside(source: str, place: str) -> str:
     """A relative path of a recipe counts from the suite's file."""
     if not source.endswith((".yaml", ".yml")):
         return source
-    return str(Path(place).parent / os.path.expanduser(source)) if Path(place).is_file() else source
+    return str(Path(place).parent / expanded(source)) if Path(place).is_file() else source
