@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 import lmb_quant as lmb
 from lmb_quant import LMBError
-from lmb_quant.budget import best_within
+from lmb_quant.budget import best_within, milliseconds_of_all
 from lmb_quant.cli import app
 from lmb_quant.modules import packed_convs
-from lmb_quant.zoo import DEFAULT, card_text, network_file, network_names, parse_card
+from lmb_quant.zoo import DEFAULT, card_text, listing, network_file, network_names, parse_card
 
 GOLDEN = Path(__file__).parent / "data"
 
@@ -90,13 +90,18 @@ def test_networks_are_for_inference():
 
 def test_a_budget_chooses_the_best_network_that_is_fast_enough(monkeypatch):
     milliseconds = dict.fromkeys(network_names(), 10.0)
-    monkeypatch.setattr("lmb_quant.budget.milliseconds_per_megapixel", lambda name, threads: milliseconds[name])
+    monkeypatch.setattr(
+        "lmb_quant.budget.milliseconds_per_megapixel", lambda name, threads, arithmetic: milliseconds[name]
+    )
     scores = {name: parse_card(card_text(name), name).scores["B100"].psnr for name in network_names()}
     ranked = sorted((name for name in scores if name.endswith("x4")), key=scores.__getitem__, reverse=True)
     assert best_within(20) == (ranked[0], 10)
     milliseconds[ranked[0]] = 30
     assert best_within(20) == (ranked[1], 10)
     assert best_within(20, upscale=3)[0].endswith("x3")
+    assert best_within(20, upscale=3, arithmetic="int8")[0] == "lmb_base_x3"  # the others have no pointwise convolution
+    with pytest.raises(LMBError, match=r"unknown arithmetic 'int4'"):
+        best_within(20, arithmetic="int4")
     with pytest.raises(LMBError, match=r"no x4 network makes a megapixel in 5 ms here\. The fastest is .*, in 10 ms"):
         best_within(5)
     with pytest.raises(LMBError, match=r"SR factor: 5 is not allowed\. Allowed: 2, 3, 4"):
@@ -117,7 +122,14 @@ def test_the_commands_take_a_budget_and_measure(tmp_path, monkeypatch):
         assert upscaled.size == (128, 96)
     assert CliRunner().invoke(app, [*command, "--model", DEFAULT]).exit_code != 0
     assert CliRunner().invoke(app, [*command[:4], "--factor", "2"]).exit_code != 0
-    monkeypatch.setattr("lmb_quant.zoo.network_names", lambda: (DEFAULT,))
+    said = CliRunner().invoke(app, [*command, "--arithmetic", "int8", "--force"])
+    assert re.search(r"lmb_best_x4: \d+ ms a megapixel", said.output)
+    monkeypatch.setattr("lmb_quant.budget.network_names", lambda: (DEFAULT, "lmb_vdsr_x4"))
     listed = CliRunner().invoke(app, ["zoo", "--time", "--threads", "1"], env={"COLUMNS": "200"})
-    assert listed.exit_code == 0
     assert "ms/MP" in listed.stdout
+    times = {arithmetic: milliseconds_of_all(1, arithmetic) for arithmetic in ("float32", "int8")}
+    assert (set(times["float32"]), set(times["int8"])) == ({DEFAULT, "lmb_vdsr_x4"}, {DEFAULT})
+    lines = listing(times["int8"]).splitlines()
+    assert len(lines) > len(network_names())
+    assert any(DEFAULT in line and f" {times['int8'][DEFAULT]:.0f} " in line for line in lines)
+    assert CliRunner().invoke(app, ["zoo", "--arithmetic", "int8"]).exit_code != 0

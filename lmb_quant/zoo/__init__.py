@@ -7,3 +7,5 @@ from .catalog import DEFAULT as DEFAULT
 from .catalog import card_text as card_text
 from .catalog import network_file as network_file
 from .catalog import network_names as network_names
+from .listing import cards as cards
+from .listing import listing as listing
