@@ -143,13 +143,17 @@ void upscaling() {
             expect(bad == 0, "upscaling: " + std::to_string(bad) + " values are wrong at upscale " + std::to_string(r));
             expect(run(other.data(), 3) == LMBQ_OK && other == out, "upscaling: any number of threads");
         }
-    float one = 0, many[16];
-    auto refuses = [&](const float* details, int c, int upscale) {
-        return lmbq_upscale_with_detail(&one, details, many, 1, c, 1, 1, upscale, 1.0f, 1) == LMBQ_INVALID;
+    float one = 0, details[25], many[25];
+    auto refuses = [&](const float* image, const float* detail, int c, int64_t h, int upscale) {
+        return lmbq_upscale_with_detail(image, detail, many, 1, c, h, 1, upscale, 1.0f, 1) == LMBQ_INVALID;
     };
-    expect(refuses(many, 1, 5), "upscaling refuses upscale 5");
-    expect(refuses(many, 0, 4), "upscaling refuses no channels");
-    expect(refuses(nullptr, 1, 4), "upscaling needs detail");
+    expect(!refuses(&one, details, 1, 1, 4), "upscaling of one pixel");
+    expect(refuses(&one, details, 1, 1, 5), "upscaling refuses upscale 5");
+    expect(refuses(&one, details, 0, 1, 4), "upscaling refuses no channels");
+    expect(refuses(&one, nullptr, 1, 1, 4), "upscaling needs detail");
+    expect(refuses(&one, details, 1, INT64_MAX, 4), "upscaling refuses the height");
+    expect(refuses(many + 15, details, 1, 1, 4), "upscaling refuses out over the image");
+    expect(refuses(&one, many + 15, 1, 1, 4), "upscaling refuses out over the detail");
 }
 
 void instruction_sets() {

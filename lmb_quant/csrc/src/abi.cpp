@@ -5,6 +5,7 @@
 #include "backward.hpp"
 #include "boundary.hpp"
 #include "error.hpp"
+#include "overlap.hpp"
 #include "run.hpp"
 #include "upscale.hpp"
 #include "workspace.hpp"
@@ -131,6 +132,10 @@ lmbq_status lmbq_upscale_with_detail(const float* image, const float* detail, fl
         lmbq::require(n >= 1 && n <= 1 << 20 && c >= 1 && c <= 1 << 12 && h >= 1 && h <= 1 << 22 && w >= 1 && w <= 1 << 22,
                       "a size is out of range");
         lmbq::require(upscale >= 2 && upscale <= 4, "upscale must be 2, 3 or 4");
+        const size_t area = (size_t)upscale * (size_t)upscale, floats = lmbq::elements(n, h, w, c * (int64_t)area);
+        lmbq::require(!lmbq::overlap(image, floats / area * sizeof(float), out, floats * sizeof(float)) &&
+                          !lmbq::overlap(detail, floats * sizeof(float), out, floats * sizeof(float)),
+                      "out overlaps image or detail");
         lmbq::upscale_with_detail({image, detail, out, (int)n, (int)c, (int)h, (int)w, upscale, alpha}, threads);
     });
 }

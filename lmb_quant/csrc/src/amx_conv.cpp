@@ -98,29 +98,26 @@ void pack_weights(const ConvPlan& p, const uint8_t* bits, void* out) {
             }
 }
 
-int columns(const ConvPlan& p, int out_width) { return (out_width - 1) * p.sw + (p.kw - 1) * p.dw + 1; }
-
 size_t act_row_bytes(const ConvPlan& p, int out_width) {
     const int whole = (out_width + kPixels - 1) / kPixels * kPixels;  // what is read beyond the row is not used
-    return (size_t)columns(p, whole) * pixel_bytes(p);
+    return (size_t)columns_read(p, whole) * pixel_bytes(p);
 }
 
 void expand_row(const ConvPlan& p, const uint8_t* bits, int bit_stride, int width, int left, int out_width,
                 void* act) {
-    const size_t unit = (size_t)p.unit, n = (size_t)columns(p, out_width);
-    const size_t first = (size_t)left < n ? (size_t)left : n, room = n - first;
-    const size_t count = (size_t)width < room ? (size_t)width : room;
+    const size_t unit = (size_t)p.unit;
+    const PaddedRow row = padded_row(p, width, left, out_width);
     uint8_t* to = (uint8_t*)act;
-    memset(to, 0, first * unit);
-    to += first * unit;
+    memset(to, 0, row.left * unit);
+    to += row.left * unit;
     const __m512i ones = _mm512_set1_epi8(1);
-    for (size_t x = 0; x < count; x++, bits += bit_stride)
+    for (size_t x = 0; x < row.width; x++, bits += bit_stride)
         for (size_t c = 0; c < unit; c += kBytes, to += kBytes) {
             uint64_t word;
             memcpy(&word, bits + c / 8, sizeof word);
             _mm512_storeu_si512(to, _mm512_maskz_mov_epi8((__mmask64)word, ones));
         }
-    memset(to, 0, (room - count) * unit);
+    memset(to, 0, row.right * unit);
 }
 
 // Pixels and a vector of outputs whose bits are counted.
@@ -185,7 +182,7 @@ struct Row {
         const int8_t* const weights = (const int8_t*)p.weights;
         const int32_t* const pops = (const int32_t*)(weights + (size_t)vectors(p) * vector_bytes(p));
         const Tiles configured;
-        Prefetch prefetch(r, (r.width + kPixels - 1) / kPixels * vectors(p) * tiles);
+        Prefetch prefetch(r, (ptrdiff_t)((r.width + kPixels - 1) / kPixels) * vectors(p) * tiles);
         Counted before;
         for (int x = 0; x < r.width; x += kPixels) {
             const int here = r.width - x < kPixels ? r.width - x : kPixels;

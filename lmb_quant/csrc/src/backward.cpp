@@ -117,7 +117,7 @@ public:
     void run(int image, const Totals& t) {
         const lmbq_backward& b = j_.b;
         const float* x = b.x + (size_t)image * j_.in_floats();
-        const uint8_t* bits = b.bits + (size_t)image * j_.in_pixels() * ((size_t)(p_.in_channels + 63) / 64 * 8);
+        const uint8_t* bits = b.bits + (size_t)image * j_.in_pixels() * (size_t)bit_bytes(p_.in_channels);
         const float* grad_out = b.grad_out ? b.grad_out + (size_t)image * j_.out_floats() : nullptr;
         const float *conv = conv_, *bits_grad = bits_, *skip = j_.skip_before() ? skip_ : grad_out, *factor = grad_factor_;
         if (j_.unit) {

@@ -43,7 +43,7 @@ void BitPlanes::lay_out(Carver& carver) {
 
 void BitPlanes::fill(const uint8_t* bits) {
     const ConvPlan& p = layer_.plan;
-    const size_t stride = (size_t)(p.in_channels + 63) / 64 * 8;
+    const size_t stride = (size_t)bit_bytes(p.in_channels);
     const int pad = layer_.pad_left;
     for (int c0 = 0; c0 < p.in_channels; c0 += 8) {
         const int channels = p.in_channels - c0 < 8 ? p.in_channels - c0 : 8;

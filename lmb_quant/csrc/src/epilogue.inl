@@ -102,7 +102,7 @@ private:
 struct Prefetch {
     const char *at, *end;
     ptrdiff_t piece;
-    Prefetch(const ConvRow& r, int calls)
+    Prefetch(const ConvRow& r, ptrdiff_t calls)
         : at(r.prefetch), end(at ? at + r.prefetch_bytes : at),
           piece(((end - at) / (calls > 1 ? calls : 1) + 63) / 64 * 64) {}
     void next() {

@@ -95,25 +95,23 @@ void pack_weights(const ConvPlan& p, const uint8_t* bits, void* out) {
                 }
 }
 
-int columns(const ConvPlan& p, int out_width) { return (out_width - 1) * p.sw + (p.kw - 1) * p.dw + 1; }
-size_t act_row_bytes(const ConvPlan& p, int out_width) { return ((size_t)columns(p, out_width) * unit(p) + 4) * 4; }
+size_t act_row_bytes(const ConvPlan& p, int out_width) { return ((size_t)columns_read(p, out_width) * unit(p) + 4) * 4; }
 
 void expand_row(const ConvPlan& p, const uint8_t* bits, int bit_stride, int width, int left, int out_width,
                 void* act) {
-    const size_t bytes = (size_t)unit(p) * 4, n = (size_t)columns(p, out_width);
-    const size_t first = (size_t)left < n ? (size_t)left : n, room = n - first;
-    const size_t count = (size_t)width < room ? (size_t)width : room;
-    uint8_t* row = (uint8_t*)act;
-    memset(row, 0, first * bytes);
-    row += first * bytes;
+    const size_t bytes = (size_t)unit(p) * 4;
+    const PaddedRow row = padded_row(p, width, left, out_width);
+    uint8_t* to = (uint8_t*)act;
+    memset(to, 0, row.left * bytes);
+    to += row.left * bytes;
     if (bytes == (size_t)bit_stride) {
-        memcpy(row, bits, count * bytes);
+        memcpy(to, bits, row.width * bytes);
     } else if (bytes == 4) {
-        for (size_t x = 0; x < count; x++) memcpy(row + x * 4, bits + x * (size_t)bit_stride, 4);
+        for (size_t x = 0; x < row.width; x++) memcpy(to + x * 4, bits + x * (size_t)bit_stride, 4);
     } else {
-        for (size_t x = 0; x < count; x++) memcpy(row + x * bytes, bits + x * (size_t)bit_stride, bytes);
+        for (size_t x = 0; x < row.width; x++) memcpy(to + x * bytes, bits + x * (size_t)bit_stride, bytes);
     }
-    memset(row + count * bytes, 0, (room - count) * bytes);
+    memset(to + row.width * bytes, 0, row.right * bytes);
 }
 
 template <int ACT, int SKIP, int PX, int OB>

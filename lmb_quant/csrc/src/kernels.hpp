@@ -25,6 +25,9 @@ enum Threshold : int { TH_NONE, TH_CHANNEL, TH_LOCAL, TH_GLOBAL };
 
 constexpr float kTieMargin = 1.0f / 262144.0f;  // 2^-18
 
+// Bytes of one pixel's bits, as the binarisation leaves them.
+static inline int bit_bytes(int channels) { return (channels + 63) / 64 * 8; }
+
 // One row of the input to bits. Pixel stride of `bits` is bit_stride bytes, a multiple of 8; unused bits become 0.
 struct BinarizeRow {
     const float* const* rows;  // in-frame rows of the window, top to bottom (LOCAL)
@@ -86,6 +89,19 @@ struct ConvRow {
     const char* prefetch;  // a row the binarisation will want soon, or null
     size_t prefetch_bytes;
 };
+
+// The columns of a row that `out_width` outputs read: `left` and `right` ones of padding around those that exist.
+struct PaddedRow {
+    size_t left, width, right;
+};
+
+static inline int columns_read(const ConvPlan& p, int out_width) { return (out_width - 1) * p.sw + (p.kw - 1) * p.dw + 1; }
+
+static inline PaddedRow padded_row(const ConvPlan& p, int width, int left, int out_width) {
+    const size_t all = (size_t)columns_read(p, out_width), first = (size_t)left < all ? (size_t)left : all;
+    const size_t rest = all - first, exist = (size_t)width < rest ? (size_t)width : rest;
+    return {first, exist, rest - exist};
+}
 
 struct ConvKernel {
     const char* name;

@@ -20,7 +20,7 @@ struct LayerImage {
     LayerImage(const Layer& layer, const ConvPlan& plan, const Shape& shape);
     size_t in_row() const { return (size_t)shape.w * (size_t)plan.in_channels; }
     size_t out_row() const { return (size_t)shape.ow * (size_t)plan.out_channels; }
-    size_t bit_row() const { return (size_t)shape.w * ((size_t)(plan.in_channels + 63) / 64 * 8); }
+    size_t bit_row() const { return (size_t)shape.w * (size_t)bit_bytes(plan.in_channels); }
 
     const Layer& layer;
     const ConvPlan& plan;

@@ -81,7 +81,7 @@ void lut_pack_weights(const ConvPlan& p, const uint8_t* bits, void* out) {
 }
 
 static int lut_columns(const ConvPlan& p, int out_width) {
-    return ((out_width + 1) / 2 * 2 - 1) * p.sw + (p.kw - 1) * p.dw + 1;
+    return columns_read(p, (out_width + 1) / 2 * 2);
 }
 
 static size_t lut_act_row_bytes(const ConvPlan& p, int out_width) {

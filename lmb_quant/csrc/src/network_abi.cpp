@@ -5,6 +5,7 @@
 
 #include "boundary.hpp"
 #include "network_run.hpp"
+#include "overlap.hpp"
 #include "packed_file/open.hpp"
 
 struct lmbq_network {
@@ -34,16 +35,37 @@ void check_size(const lmbq::Network& net, int64_t n, int64_t h, int64_t w) {
     require((double)w * net.widest < (double)(SIZE_MAX / 1024), "the image is too wide");  // scratch rows, where size_t is small
 }
 
-void check_apart(const void* in, size_t in_bytes, const void* out, size_t out_bytes) {
-    const uintptr_t p = reinterpret_cast<uintptr_t>(in), q = reinterpret_cast<uintptr_t>(out);
-    require(p >= q + out_bytes || q >= p + in_bytes, "in and out overlap");
-}
-
 Pixels floats(float* data, int layout, int channels, int64_t h, int64_t w) {
     require(layout == LMBQ_PLANAR || layout == LMBQ_INTERLEAVED, "layout is unknown");
     const size_t width = (size_t)w;
     if (layout == LMBQ_PLANAR) return {Pixels::PLANAR, data, channels, (int)h, (int)w, width, width * (size_t)h};
     return {Pixels::INTERLEAVED, data, channels, (int)h, (int)w, width * (size_t)channels, 0};
+}
+
+size_t values(const Pixels& image) { return (size_t)image.channels * (size_t)image.h * (size_t)image.w; }
+
+// What a network reads and what it writes.
+struct Ends {
+    Pixels in, out;
+
+    Ends image(size_t i) const {  // of a batch of floats whose first image this is
+        Ends one = *this;
+        one.in.data = static_cast<float*>(in.data) + i * values(in);
+        one.out.data = static_cast<float*>(out.data) + i * values(out);
+        return one;
+    }
+};
+
+// The first of n images and what is made of it.
+Ends float_ends(const lmbq::Network& net, const float* in, int in_layout, float* out, int out_layout, int64_t n, int64_t h,
+                int64_t w) {
+    require(in && out, "in and out must be given");
+    check_size(net, n, h, w);
+    const Ends ends{floats(const_cast<float*>(in), in_layout, net.channels, h, w),
+                    floats(out, out_layout, net.out_channels, h * net.upscale, w * net.upscale)};
+    const size_t bytes = (size_t)n * sizeof(float);
+    require(!lmbq::overlap(in, bytes * values(ends.in), out, bytes * values(ends.out)), "in and out overlap");
+    return ends;
 }
 
 Pixels bytes(uint8_t* data, int64_t stride, int channels, int64_t h, int64_t w, const char* what) {
@@ -108,16 +130,12 @@ lmbq_status lmbq_network_run(const lmbq_network* network, const float* in, int i
                              int64_t n, int64_t h, int64_t w, int threads, int* finite) {
     return lmbq::guarded([&] {
         const lmbq::Network& net = checked(network);
-        require(in && out, "in and out must be given");
-        check_size(net, n, h, w);
-        const int64_t large_h = h * net.upscale, large_w = w * net.upscale;
-        const size_t each_in = (size_t)(h * w) * (size_t)net.channels;
-        const size_t each_out = (size_t)(large_h * large_w) * (size_t)net.out_channels;
-        check_apart(in, (size_t)n * each_in * sizeof(float), out, (size_t)n * each_out * sizeof(float));
+        const Ends first = float_ends(net, in, in_layout, out, out_layout, n, h, w);
         bool all = true;
-        for (size_t i = 0; i < (size_t)n; i++)
-            all &= lmbq::run_network(net, floats(const_cast<float*>(in) + i * each_in, in_layout, net.channels, h, w),
-                                     floats(out + i * each_out, out_layout, net.out_channels, large_h, large_w), threads);
+        for (size_t i = 0; i < (size_t)n; i++) {
+            const Ends ends = first.image(i);
+            all &= lmbq::run_network(net, ends.in, ends.out, threads);
+        }
         if (finite) *finite = all;
     });
 }
@@ -128,10 +146,10 @@ lmbq_status lmbq_network_run_bytes(const lmbq_network* network, const uint8_t* i
         const lmbq::Network& net = checked(network);
         require(in && out, "in and out must be given");
         check_size(net, 1, h, w);
-        const int64_t large_h = h * net.upscale, large_w = w * net.upscale;
         const Pixels from = bytes(const_cast<uint8_t*>(in), in_stride, net.channels, h, w, "in_stride is smaller than a row");
-        const Pixels to = bytes(out, out_stride, net.out_channels, large_h, large_w, "out_stride is smaller than a row");
-        check_apart(in, extent(from), out, extent(to));
+        const Pixels to = bytes(out, out_stride, net.out_channels, h * net.upscale, w * net.upscale,
+                                "out_stride is smaller than a row");
+        require(!lmbq::overlap(in, extent(from), out, extent(to)), "in and out overlap");
         const bool all = lmbq::run_network(net, from, to, threads);
         if (finite) *finite = all;
     });
@@ -141,22 +159,17 @@ lmbq_status lmbq_network_profile(const lmbq_network* network, const float* in, i
                                  int64_t h, int64_t w, int runs, double* nanoseconds, int count, double* cycles) {
     return lmbq::guarded([&] {
         const lmbq::Network& net = checked(network);
-        require(in && out && nanoseconds && cycles, "in, out, nanoseconds and cycles must be given");
+        require(nanoseconds && cycles, "nanoseconds and cycles must be given");
         require(count >= 0 && (size_t)count == net.stages.size() * LMBQ_PART_COUNT,
                 "count must be the number of stages times LMBQ_PART_COUNT");
         require(runs >= 1 && runs <= 1 << 20, "runs must be in 1..2^20");
-        check_size(net, 1, h, w);
-        const int64_t large_h = h * net.upscale, large_w = w * net.upscale;
-        check_apart(in, (size_t)(h * w) * (size_t)net.channels * sizeof(float), out,
-                    (size_t)(large_h * large_w) * (size_t)net.out_channels * sizeof(float));
-        const Pixels from = floats(const_cast<float*>(in), in_layout, net.channels, h, w);
-        const Pixels to = floats(out, out_layout, net.out_channels, large_h, large_w);
+        const Ends ends = float_ends(net, in, in_layout, out, out_layout, 1, h, w);
         lmbq::PartClock without(net.stages.size(), false), with(net.stages.size());
         double fastest = 0;
         for (int i = 0; i < runs; i++) {
             without.restart(), with.restart();
-            lmbq::run_network(net, from, to, 1, &without);
-            lmbq::run_network(net, from, to, 1, &with);
+            lmbq::run_network(net, ends.in, ends.out, 1, &without);
+            lmbq::run_network(net, ends.in, ends.out, 1, &with);
             fastest = std::max(fastest, lmbq::cycles_per_nanosecond());
         }
         for (size_t s = 0; s < net.stages.size(); s++) {

@@ -148,6 +148,38 @@ private:
     float *rows_[2] = {}, *pieces_[2] = {}, *other_ = nullptr;
 };
 
+// The image upscaled to (h, w, channels).
+class UpscaleSweep {
+public:
+    UpscaleSweep(const Call& call, const Stage& s)
+        : rows_(*call.net.isa, call.in, s.mode, s.upscale), channels_((size_t)call.in.channels), upscale_((size_t)s.upscale),
+          wide_((size_t)call.in.w * upscale_) {}
+
+    void lay_out(Carver& carver) {
+        planes_ = carver.take<float>(channels_ * upscale_, wide_);
+        rows_.lay_out(carver);
+    }
+    void run(const Bands& bands, int band, float* out) {
+        rows_.start();
+        for (int y = bands.first(band); y < bands.first(band + 1); y++) {
+            rows_.run(y, nullptr, 0, [&](int channel, int place) { return plane((size_t)channel, (size_t)place); });
+            for (size_t p = 0; p < upscale_; p++)
+                for (size_t c = 0; c < channels_; c++) {
+                    const float* from = plane(c, p);
+                    float* to = out + ((size_t)y * upscale_ + p) * wide_ * channels_ + c;
+                    for (size_t x = 0; x < wide_; x++) to[x * channels_] = from[x];
+                }
+        }
+    }
+
+private:
+    float* plane(size_t channel, size_t place) const { return planes_ + (channel * upscale_ + place) * wide_; }
+
+    UpscaledRows rows_;
+    const size_t channels_, upscale_, wide_;
+    float* planes_ = nullptr;
+};
+
 // One group of one call; its tasks are bands.
 struct GroupRun {
     Call* call;
@@ -196,22 +228,10 @@ struct GroupRun {
             layer.lay_out(carver);
             if (band) chain.start(), layer.run(image, *band, chain);
         } else if (s->kind == LMBQ_STAGE_UPSCALE) {
-            UpscaledRows rows(*call->net.isa, call->in, s->mode, s->upscale);
-            const size_t c = (size_t)group->in_channels, r = (size_t)s->upscale, wide = (size_t)w * r;
-            float* planes = carver.take<float>(c * r * wide);
-            rows.lay_out(carver);
+            UpscaleSweep upscaled(*call, *s);
+            upscaled.lay_out(carver);
             if (!band) return;
-            rows.start();
-            float* out = call->buffers[(size_t)group->first.index];
-            for (int y = bands.first(*band); y < bands.first(*band + 1); y++) {
-                rows.run(y, nullptr, 0, [&](int ch, int p) { return planes + ((size_t)ch * r + (size_t)p) * wide; });
-                for (size_t p = 0; p < r; p++)
-                    for (size_t ch = 0; ch < c; ch++) {
-                        const float* from = planes + (ch * r + p) * wide;
-                        float* to = out + ((size_t)y * r + p) * wide * c + ch;
-                        for (size_t x = 0; x < wide; x++) to[x * c] = from[x];
-                    }
-            }
+            upscaled.run(bands, *band, call->buffers[(size_t)group->first.index]);
             call->lap(group->sweep, LMBQ_PART_SUMS);
         } else {
             RealSweep real(*call->net.isa, s->real->plan, source(), call->in, h, w);

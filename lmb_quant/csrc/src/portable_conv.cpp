@@ -66,8 +66,7 @@ void pack_weights(const ConvPlan& p, const uint8_t* bits, void* out) {
         }
 }
 
-int columns(const ConvPlan& p, int out_width) { return (out_width - 1) * p.sw + (p.kw - 1) * p.dw + 1; }
-size_t act_row_bytes(const ConvPlan& p, int out_width) { return (size_t)columns(p, out_width) * unit(p) * 8; }
+size_t act_row_bytes(const ConvPlan& p, int out_width) { return (size_t)columns_read(p, out_width) * unit(p) * 8; }
 
 uint64_t bits_at(const uint8_t* p, int from, int count) {  // up to 64 bits from any position
     uint64_t v = 0;
@@ -77,7 +76,7 @@ uint64_t bits_at(const uint8_t* p, int from, int count) {  // up to 64 bits from
 
 void expand_row(const ConvPlan& p, const uint8_t* bits, int bit_stride, int width, int left, int out_width,
                 void* act) {
-    const int words = group_words(p), per = group_channels(p), n = columns(p, out_width);
+    const int words = group_words(p), per = group_channels(p), n = columns_read(p, out_width);
     uint64_t* o = (uint64_t*)act;
     for (int c = 0; c < n; c++) {
         const int x = c - left;

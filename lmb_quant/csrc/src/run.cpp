@@ -3,10 +3,10 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstdint>
 #include <cstring>
 
 #include "error.hpp"
+#include "overlap.hpp"
 #include "thread_pool.hpp"
 
 namespace lmbq {
@@ -68,11 +68,6 @@ void run_lane(void* context, int lane) {
     }
 }
 
-bool overlap(const float* a, size_t na, const float* b, size_t nb) {
-    const uintptr_t p = reinterpret_cast<uintptr_t>(a), q = reinterpret_cast<uintptr_t>(b);
-    return p < q + nb * sizeof(float) && q < p + na * sizeof(float);
-}
-
 }  // namespace
 
 size_t elements(int64_t n, int64_t h, int64_t w, int64_t c) {
@@ -88,11 +83,12 @@ void run_layer(const Layer& layer, const float* x, const float* skip, float* out
     require(n >= 1 && n <= 1 << 20, "the batch must be in 1..2^20");
     const Shape s = layer.shape(h, w);
     const size_t nx = elements(n, s.h, s.w, p.in_channels), ny = elements(n, s.oh, s.ow, p.out_channels);
-    const bool aliased = overlap(x, nx, out, ny);
+    const size_t out_bytes = ny * sizeof(float);
+    const bool aliased = overlap(x, nx * sizeof(float), out, out_bytes);
     require(!aliased || (x == out && s.h == s.oh && s.w == s.ow && p.in_channels == p.out_channels &&
                          (p.sh == 1 || s.h == 1)),
             "out overlaps x: allowed only when they are the same buffer and shape");
-    require(!skip || skip == out || !overlap(skip, ny, out, ny), "out overlaps skip without being it");
+    require(!skip || skip == out || !overlap(skip, out_bytes, out, out_bytes), "out overlaps skip without being it");
 
     // The smallest work is done before a second thread wakes.
     const double work = (double)ny * p.kh * p.kw * p.in_channels / p.groups;

@@ -18,7 +18,7 @@ RowBinarizer::RowBinarizer(const Isa& isa, const Thresholding& th, int h, int w,
     row.t = th.t.data();
     row.shift = th.t.empty() ? nullptr : th.t.data();
     row.gain = th.gain.empty() ? nullptr : th.gain.data();
-    row.bit_stride = (c + 63) / 64 * 8;
+    row.bit_stride = bit_bytes(c);
     for (row.ring_pixels = 1; row.ring_pixels <= th.window;) row.ring_pixels *= 2;
     std::fill_n(rows_, kAtOnce, row);
 }
