@@ -246,6 +246,7 @@ def _report_packed(name: str, module: PackedBinaryConv2d, runs: list[_Run]) -> L
         binary_macs=sum(math.prod(after) * math.prod(shape[1:]) for _, after in runs),
         additions=sum(math.prod(before) * c.additions_per_value for before, _ in runs),
         unit_macs=unit_macs,
+        unit_weights=c.in_channels * c.pixel_factor,
         kernel=module.kernel,
     )
 

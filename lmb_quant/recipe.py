@@ -21,8 +21,18 @@ _STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
 _WITH_OPTIONS = ConfigDict(extra="allow", frozen=True, strict=True)
 
 
+def _plain(value: Any) -> Any:
+    """Plain data of a model, without what is not given; an option of a part that is null is given."""
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    if not isinstance(value, BaseModel):
+        return value
+    fields = {name: getattr(value, name) for name in type(value).model_fields}
+    return {name: _plain(each) for name, each in fields.items() if each is not None} | (value.model_extra or {})
+
+
 def _merged(base: BinarizerChoice, override: ActivationOverride | None) -> dict[str, Any]:
-    changes = {} if override is None else override.model_dump(exclude_none=True)
+    changes = {} if override is None else _plain(override)
     if changes.get("binarizer", base.binarizer) == base.binarizer:
         return base.model_dump() | changes
     return {key: value for key, value in base.model_dump().items() if key not in base.options} | changes
@@ -98,7 +108,7 @@ class Scheme(BaseModel):
 
     def overridden(self, override: Override) -> Scheme:
         """The scheme with an override's keys in place of its own; another binariser takes none of its options."""
-        unit = {} if override.unit is None else override.unit.model_dump(exclude_none=True)
+        unit = {} if override.unit is None else _plain(override.unit)
         return Scheme(
             activation=BinarizerChoice(**_merged(self.activation, override.activation)),
             weight=WeightChoice(**_merged(self.weight, override.weight)),
@@ -147,7 +157,7 @@ class Override(BaseModel):
         changes = [key for key in ("activation", "weight", "unit") if getattr(self, key)]
         if self.skip_layer and changes:
             raise ValueError(f"skip_layer: true leaves the layer float, so {', '.join(changes)} would have no effect")
-        if not self.skip_layer and not any(getattr(self, key).model_dump(exclude_none=True) for key in changes):
+        if not self.skip_layer and not any(_plain(getattr(self, key)) for key in changes):
             raise ValueError("it changes nothing; give skip_layer: true, activation, weight or unit")
         return self
 
@@ -200,7 +210,7 @@ class Recipe(BaseModel):
             return cls._build(dict(source), "recipe")
         if not isinstance(source, (str, Path)):
             raise RecipeError(f"recipe: {source!r} is not allowed. Allowed: a name, a path, YAML text or a mapping.")
-        if isinstance(source, str) and any(mark in source for mark in ("\n", ": ", "{")):
+        if isinstance(source, str) and _is_text(source):
             return cls._parse(source, "recipe")
         return cls._parse(*find_text(source, "recipe", dict(_shipped()), RecipeError))
 
@@ -216,7 +226,7 @@ class Recipe(BaseModel):
     def _build(cls, data: dict[str, Any], place: str) -> Recipe:
         recipe = validate(cls, data, place, RecipeError)
         for section, pattern in recipe._patterns():
-            _check_pattern(pattern, f"{place}: {section}")
+            _check_pattern(pattern, section, place)
         recipe._place = place
         return recipe
 
@@ -235,7 +245,8 @@ class Recipe(BaseModel):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that :meth:`load` reads back to an equal recipe."""
-        return self.model_dump(exclude_none=True)
+        plain: dict[str, Any] = _plain(self)
+        return plain
 
     def to_yaml(self) -> str:
         """YAML text that :meth:`load` reads back to an equal recipe."""
@@ -253,9 +264,16 @@ def _shipped() -> Iterator[tuple[str, str]]:
             yield file.name.removesuffix(".yaml"), file.read_text(encoding="utf-8")
 
 
-def _check_pattern(pattern: str, place: str) -> None:
+def _is_text(source: str) -> bool:
+    """Whether a string is YAML text: of several lines, or a mapping and no file's name."""
+    is_file = source.endswith((".yaml", ".yml"))
+    return "\n" in source or (not is_file and any(mark in source for mark in (": ", "{")))
+
+
+def _check_pattern(pattern: str, section: str, recipe: str) -> None:
+    place = f"{recipe}: {section}"
     if pattern.startswith("@"):
-        if ".match" in place or "targets" in place:
+        if not section.startswith("ignore"):
             raise RecipeError(f"{place}: {pattern!r} is not allowed. Structural tokens are allowed in ignore only.")
         if pattern not in TOKENS:
             raise RecipeError(f"{place}: {unknown_name('token', pattern, TOKENS)}")

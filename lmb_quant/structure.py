@@ -259,7 +259,7 @@ class _Probe:
             for conv in self.convs.values():
                 _mark(conv)
             marks = {name: _Mark(conv) for name, conv in self.convs.items()}
-            image = torch.rand(size).to(like.device, like.dtype)
+            image = torch.rand(size, dtype=like.dtype, device=like.device)
             source = self.recorder.note(image, "image", [])
             with self.recorder:
                 result = self.model(image)

@@ -252,8 +252,9 @@ def test_what_a_method_computes_beside_the_binary_convolution_is_counted(name):
     assert [layer.name for layer in report.layers] == ["0", "2", "4", "6"]
 
 
-def test_a_packed_network_counts_as_the_training_form_and_shows_its_kernels():
-    net = lmb.binarize(small_net(), "lmb")
+@pytest.mark.parametrize("recipe", ["lmb", "lmb-spatial"])
+def test_a_packed_network_counts_as_the_training_form_and_shows_its_kernels(recipe):
+    net = lmb.binarize(small_net(), recipe)
     before, after = (lmb.summary(form, (1, 3, 6, 7)) for form in (net, lmb.convert(net)))
     for name in ("ops", "float_ops", "params", "float_params", "bytes", "float_bytes", "additions"):
         assert getattr(before, name) == getattr(after, name), name

@@ -40,6 +40,22 @@ def test_every_source_gives_the_same_recipe(tmp_path):
     assert Recipe.load("sign") != loaded
 
 
+@pytest.mark.parametrize("name", ["a{b}.yaml", "a: b.yml", ".match/r.yaml", "targets/ignore.yaml"])
+def test_names_of_files_are_no_text_and_no_places(tmp_path, name):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(Recipe.load("lmb").to_yaml(), encoding="utf-8")
+    assert Recipe.load(str(path)) == Recipe.load("lmb")
+
+
+def test_an_option_that_is_null_stays_so():
+    loaded = Recipe.load(recipe("design", activation={"kernel": None}))
+    assert loaded.to_dict()["scheme"]["activation"]["kernel"] is None
+    assert Recipe.load(loaded.to_yaml()) == Recipe.load(loaded.to_dict()) == loaded
+    changed = Recipe.load(recipe(overrides=[{"match": "a", "activation": {"window": None}}]))
+    assert changed.scheme.overridden(changed.overrides[0]).activation.options["window"] is None
+
+
 def test_full_recipe_round_trips():
     data = recipe(
         targets=["Conv2d", "body.*"],

@@ -185,8 +185,7 @@ class LMBModel(SRModel):
     def save(self, epoch: int, current_iter: int) -> None:
         """Writes a checkpoint, at once or after the validation that is due; -1 is the end of the training."""
         if current_iter == -1:
-            for hook in self.hooks:
-                hook.before_save(self, -1)
+            self.before_save(-1)
             self.save_networks("latest")
             for hook in self.hooks:
                 hook.after_train(self)
@@ -196,6 +195,15 @@ class LMBModel(SRModel):
             self._pending, self._val_done = (epoch, current_iter), 0
         else:
             self.write_checkpoint(epoch, current_iter)
+
+    def before_save(self, it: int) -> None:
+        """Asks every hook before networks are saved.
+
+        Raises:
+            LMBError: If one refuses.
+        """
+        for hook in self.hooks:
+            hook.before_save(self, it)
 
     def save_networks(self, tag: str) -> None:
         """Saves ``net_g_<tag>.pth`` with the entries ``params`` and, with a moving average, ``params_ema``."""
@@ -230,8 +238,7 @@ class LMBModel(SRModel):
             LMBError: If it cannot be written; names the last good one.
         """
         self._pending = None
-        for hook in self.hooks:
-            hook.before_save(self, current_iter)
+        self.before_save(current_iter)
         generators = self._all_generators()
         if self.opt["rank"] != 0:
             return

@@ -214,7 +214,7 @@ class BinaryConv2d(nn.Conv2d):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         own = {f"{prefix}{key}": value for key, value in self.state_dict().items() if key not in ("weight", "bias")}
         if f"{prefix}weight" in state_dict and not any(key in state_dict for key in own):  # a float checkpoint
-            state_dict.update(own)
+            state_dict.update({key: value for key, value in own.items() if not value.is_meta})
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 

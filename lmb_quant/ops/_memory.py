@@ -43,9 +43,10 @@ def empty_channels_last(size: Sequence[int], device: torch.device) -> Tensor:
     _, channels, height, width = size
     strides = (channels * height * width, 1, width * channels, channels)
     if device.type != "cpu" or _uses is None or not LEAST <= bytes_ <= _MOST:
-        return torch.empty_strided(size, strides, device=device)  # half the time of torch.empty with a memory format
+        # half the time of torch.empty with a memory format
+        return torch.empty_strided(size, strides, dtype=torch.float32, device=device)
     with _lock:  # until the tensor holds the storage
-        return torch.empty(0).set_(_storage(bytes_), 0, tuple(size), strides)
+        return torch.empty(0, dtype=torch.float32, device="cpu").set_(_storage(bytes_), 0, tuple(size), strides)
 
 
 def _storage(bytes_: int) -> torch.UntypedStorage:
@@ -88,7 +89,7 @@ def _holders(storage: torch.UntypedStorage) -> tuple[int, int]:
 @cache
 def _fewest_holders() -> tuple[int, int]:
     """Those of the storage of a tensor that nobody else holds, as :func:`is_alone` asks."""
-    x = torch.empty(1)
+    x = torch.empty(1, device="cpu")
     storage = x.untyped_storage()
     references, uses = _holders(storage)
     return references, uses

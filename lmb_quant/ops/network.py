@@ -115,7 +115,7 @@ class EngineNetwork:
         n, _, height, width = x.shape
         interleaved = x.is_contiguous(memory_format=torch.channels_last)
         image = x if interleaved else x.contiguous()
-        out = torch.empty((n, self.out_channels, self.upscale * height, self.upscale * width))
+        out = x.new_empty((n, self.out_channels, self.upscale * height, self.upscale * width))
         finite = ctypes.c_int()
         status = self.library.c.lmbq_network_run(
             self.handle, image.data_ptr(), int(interleaved), out.data_ptr(), 0, n, height, width,
@@ -136,7 +136,7 @@ class EngineNetwork:
         """
         _, _, height, width = x.shape
         image = x.contiguous()
-        out = torch.empty((1, self.out_channels, self.upscale * height, self.upscale * width))
+        out = x.new_empty((1, self.out_channels, self.upscale * height, self.upscale * width))
         times = (ctypes.c_double * (self.stages * len(PARTS)))()
         cycles = ctypes.c_double()
         status = self.library.c.lmbq_network_profile(

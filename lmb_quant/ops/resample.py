@@ -77,7 +77,7 @@ def _by_engine(x: Tensor, detail: Tensor, upscale: int, alpha: float) -> Tensor:
         raise LMBError(
             f"detail: shape {tuple(detail.shape)} is not allowed. Allowed: ({n}, {c * upscale**2}, H, W) of x."
         )
-    out = torch.empty((n, c, upscale * height, upscale * width))
+    out = x.new_empty((n, c, upscale * height, upscale * width))
     image, places = x.contiguous(), detail.contiguous(memory_format=torch.channels_last)
     sizes, threads = (n, c, height, width, upscale), torch.get_num_threads()
     status = library.c.lmbq_upscale_with_detail(

@@ -209,7 +209,8 @@ def is_local(model: nn.Module, traits: Traits) -> bool:
 
 def noise(channels: int, side: int) -> Tensor:
     """The same random image at each call, ``(1, channels, side, side)``, [0, 1); no global generator is touched."""
-    return torch.rand(1, channels, side, side, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(1, channels, side, side, generator=generator, dtype=torch.float32, device="cpu")
 
 
 class _Recorder(TorchDispatchMode):

@@ -11,6 +11,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+import lmb_quant as lmb
 from lmb_quant import LMBError, binarize, set_precision, summary
 from lmb_quant.archs import LMBSRResNet
 from lmb_quant.binarizers import activation_binarizers, weight_binarizers
@@ -180,6 +181,50 @@ def test_writing_to_a_kept_input_is_an_error():
     kept.add_(1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         out.sum().backward()
+
+
+def test_writing_to_an_input_between_two_layers_leaves_the_second_ones_gradients():
+    torch.manual_seed(0)
+    first, second = layer(skip=True), layer(rescale="spatial", activation_options={"shift": "channel"})
+    found = []
+    for one, two in ((first, second), (plain(first), plain(second))):
+        x = torch.randn(2, 8, 6, 7, generator=torch.Generator().manual_seed(1)).contiguous(
+            memory_format=torch.channels_last
+        )
+        y = one(x)
+        x.mul_(2)
+        found.append(torch.autograd.grad(two(y).square().sum(), list(two.parameters())))
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("default", [torch.bfloat16, torch.float64, torch.device("meta")], ids=str)
+def test_pytorchs_defaults_change_nothing(default):
+    torch.manual_seed(0)
+    net = LMBSRResNet(num_feat=16, num_block=1, recipe="lmb-spatial").train()
+    small, large = (
+        torch.rand(2, 3, 9, 8),
+        torch.rand(1, 3, 90, 91),
+    )  # a result of more than a MiB has memory of another kind
+    packed = lmb.convert(net)
+
+    def values():
+        with torch.no_grad():
+            inferred = packed(large)
+        y, gradients, _ = step(net, small, torch.ones(2, 3, 36, 32, dtype=torch.float32, device="cpu"))
+        return y, list(gradients.values()), inferred, packed.conv_first(large)
+
+    expected = values()
+    before = torch.get_default_dtype()
+    try:
+        if isinstance(default, torch.dtype):
+            torch.set_default_dtype(default)
+            found = values()
+        else:
+            with default:
+                found = values()
+    finally:
+        torch.set_default_dtype(before)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_second_backward_with_a_kept_graph_and_double_backward():

@@ -50,7 +50,7 @@ class Hook:
         """Called after the optimiser's step and before the moving average; values for the log: ``model.extra_log``."""
 
     def before_save(self, model: LMBModel, it: int) -> None:
-        """Called before a checkpoint is written; ``it`` is -1 for the last one."""
+        """Called before a network is written; ``it`` is -1 for the last one."""
 
     def before_val(self, model: LMBModel, it: int) -> None:
         """Called before each validation set."""

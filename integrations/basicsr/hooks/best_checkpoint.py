@@ -40,4 +40,5 @@ class BestCheckpoint(Hook):
         """Saves if this validation is the best."""
         for name in metrics if self.metrics is None else self.metrics:
             if model.best_metric_results[dataset][name]["iter"] == it:
+                model.before_save(it)
                 model.save_networks(f"best_{dataset}_{name}")

@@ -30,6 +30,7 @@ class Compile(Hook):
         if mode not in (*_MODES, "off"):
             raise LMBError(unknown_name("mode", mode, (*_MODES, "off")))
         self.mode, self.channels_last = mode, switch("channels_last", channels_last)
+        self._compiled: Any = None
 
     def before_train(self, model: LMBModel) -> None:
         """Converts and compiles; the compilation itself takes place in the first iteration."""
@@ -38,8 +39,14 @@ class Compile(Hook):
             to(memory_format=torch.channels_last)
         if self.mode != "off":
             model.bare_net.compile(mode=self.mode)
+        self._compiled = model.bare_net._compiled_call_impl
+
+    def before_val(self, model: LMBModel, it: int) -> None:
+        """Sets the compiled form aside: it would be made again for each size of image."""
+        model.bare_net._compiled_call_impl = None
 
     def before_iter(self, model: LMBModel, it: int) -> None:
         """Converts the batch."""
+        model.bare_net._compiled_call_impl = self._compiled
         if self.channels_last:
             model.lq = model.lq.contiguous(memory_format=torch.channels_last)

@@ -30,9 +30,15 @@ class FlipRatio(Hook):
         self._signs: list[Tensor] = []
 
     def check(self, opt: dict[str, Any], net: nn.Module, image: Tensor | None) -> None:
-        """Raises LMBError if the network has no binary layer."""
+        """Raises LMBError if the network has no binary layer, or one whose binary weights are not -1 and +1."""
         if not any(binary_convs(net)):
             raise LMBError("the network has no binary convolution.")
+        for conv in binary_convs(net):
+            if not conv.binarize_weight.is_pm1:
+                raise LMBError(
+                    f"weight binarizer {conv.config.weight!r} is not allowed: its values are not -1 and +1. Allowed: "
+                    "networks whose binary weights have signs."
+                )
 
     def before_train(self, model: LMBModel) -> None:
         """Remembers the signs at the start."""
@@ -60,4 +66,4 @@ class FlipRatio(Hook):
     @staticmethod
     def _current(model: LMBModel) -> list[Tensor]:
         with torch.no_grad():
-            return [conv.weight >= 0 for conv in binary_convs(model.bare_net)]
+            return [conv.binarize_weight(conv.weight) > 0 for conv in binary_convs(model.bare_net)]

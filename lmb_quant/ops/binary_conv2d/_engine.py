@@ -79,7 +79,7 @@ class EngineLayer:
             The output, channels-last, and uint8 ``(N, H, W, ceil(C / 64) * 8)``, bits as in ``docs/bit_layout.md``.
         """
         n, channels, height, width = x.shape
-        bits = torch.zeros(n, height, width, -(-channels // 64) * 8, dtype=torch.uint8)
+        bits = x.new_zeros(n, height, width, -(-channels // 64) * 8, dtype=torch.uint8)
         return self._run_bits(x, None, bits, skip), bits
 
     def run_bits(self, x: Tensor, bits: Tensor, skip: bool) -> Tensor:
@@ -94,7 +94,7 @@ class EngineLayer:
         )
         self.library.check(status, "binary layer")
         size = (n, self.out_channels, out_height.value, out_width.value)
-        out = torch.empty(size, memory_format=torch.channels_last)
+        out = torch.empty(size, dtype=torch.float32, device="cpu", memory_format=torch.channels_last)
         pointers = (None if t is None else t.data_ptr() for t in (x, given, kept, x if skip else None, out))
         status = self.library.c.lmbq_layer_run_bits(self.handle, *pointers, n, height, width, torch.get_num_threads())
         self.library.check(status, "binary layer")

@@ -82,7 +82,7 @@ def pack_signs(library: Library, signs: Tensor) -> Tensor:
         strides = (inputs * height * width, height * width, 1)
     else:
         strides = (inputs * height * width, 1, inputs)
-    packed = torch.empty(outputs, height * width * -(-inputs // 8), dtype=torch.uint8)
+    packed = signs.new_empty(outputs, height * width * -(-inputs // 8), dtype=torch.uint8)
     status = library.c.lmbq_pack_signs(signs.data_ptr(), outputs, inputs, height * width, *strides, packed.data_ptr())
     library.check(status, "binary layer, weights")
     return packed

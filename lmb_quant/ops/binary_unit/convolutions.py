@@ -22,7 +22,8 @@ def signs_of(packed: Tensor, channels: int, dtype: torch.dtype) -> Tensor:
 @cache
 def _table(dtype: torch.dtype) -> Tensor:
     """The eight signs of each byte: looking them up is several times as fast as shifting bits in PyTorch."""
-    bits = torch.arange(256)[:, None] >> torch.arange(8) & 1
+    values = torch.arange(256, device="cpu")
+    bits = values[:, None] >> values[:8] & 1
     return (2 * bits - 1).to(dtype)
 
 

@@ -62,6 +62,12 @@ class _Made:
 
     def __init__(self, layer: EngineLayer, x: Tensor, bits: Tensor, skip: bool) -> None:
         self.parts: tuple[EngineLayer, Tensor, Tensor, bool] | None = (layer, x, bits, skip)
+        self._version = x._version
+
+    def source(self, output: Tensor) -> tuple[EngineLayer, Tensor, Tensor, bool] | None:
+        """What makes the output; None where it, or the input it was made of, has been written to since."""
+        unchanged = output._version == 0 and self.parts is not None and self.parts[1]._version == self._version
+        return self.parts if unchanged else None
 
 
 # An output that can be made again need not be kept by the layer that reads it. Only layers that keep their own input
@@ -93,7 +99,7 @@ class _BinaryUnit(torch.autograd.Function):
         layer = EngineLayer(library, arguments, x.shape[1])
         out, bits = layer.run_keeping_bits(values, unit.skip)
         made = _made.get(x)
-        source = made.parts if made is not None and x._version == 0 else None
+        source = None if made is None else made.source(x)
         ctx.source = None
         if source is None:
             ctx.save_for_backward(values, bits, shift, gain, comparison.progress)
@@ -125,14 +131,14 @@ class _BinaryUnit(torch.autograd.Function):
             ("grad_bias", "grad_shift", "grad_gain", "grad_slope", "grad_gamma", "grad_zeta", "grad_factor"),
             wanted[3:], (outputs, inputs, inputs, outputs, outputs, outputs, inputs + 1), strict=True,
         ):  # fmt: skip
-            out[name] = torch.empty(count) if want else None
+            out[name] = grad_out.new_empty(count) if want else None
         has_factor = ctx.sizes[-1] is not None
         if has_factor and out["grad_factor"] is None:
-            out["grad_factor"] = torch.empty(inputs + 1)
+            out["grad_factor"] = grad_out.new_empty(inputs + 1)
         wants_bits = wanted[0] or out["grad_shift"] is not None or out["grad_gain"] is not None or has_factor
         # image by image the engine has read x before it writes the gradient: one that was made again is its place
         out["grad_x"] = (x if made_again else torch.empty_like(x)) if wanted[0] else None
-        weight = torch.empty(outputs, *unit.kernel_size, inputs // unit.groups) if wanted[1] else None
+        weight = grad_out.new_empty(outputs, *unit.kernel_size, inputs // unit.groups) if wanted[1] else None
 
         derivative, surrogate = None, _engine.ENGINE_SURROGATES.get(comparison.surrogate, 0)
         if comparison.normalize != "none":
@@ -151,7 +157,7 @@ class _BinaryUnit(torch.autograd.Function):
             grad_conv = torch.empty_like(grad_out)
             maps = {
                 "grad_skip": torch.empty_like(grad_out) if unit.skip and unit.act_on == "sum" else None,
-                "grad_factor_map": torch.empty(x.shape[0], *x.shape[2:]) if has_factor else None,
+                "grad_factor_map": x.new_empty(x.shape[0], *x.shape[2:]) if has_factor else None,
             }
             first = ("grad_bias", "grad_slope", "grad_gamma", "grad_zeta", "grad_factor")
             _engine.backward(
