@@ -27,13 +27,14 @@ _STOCK_SCHEDULERS = ("CosineAnnealingRestartLR", "MultiStepLR", "MultiStepRestar
 _CHECKED_MODELS = ("LMBModel", "SRModel")
 
 
-def check_options(opt: dict[str, Any], place: str, *, is_train: bool) -> None:
+def check_options(opt: dict[str, Any], place: str, *, is_train: bool, with_images: bool = True) -> None:
     """Checks options as they stand in the file.
 
     Args:
         opt: The options; whole numbers become ints, and what may be left out and BasicSR wants is filled in.
         place: The file, for messages.
         is_train: Whether it is a file for training or for testing.
+        with_images: Whether the images of the data sets are read.
 
     Raises:
         LMBError: At the first thing that is wrong; names file, key, value and what is allowed.
@@ -43,13 +44,13 @@ def check_options(opt: dict[str, Any], place: str, *, is_train: bool) -> None:
         if model is not None and registered(MODEL_REGISTRY, str(model)) is None:
             raise LMBError(f"model_type: {unknown_name('model', model, MODEL_REGISTRY.keys())}")
         if model is None or model in _CHECKED_MODELS:  # another model's sections are its own
-            _check(opt, place, is_train=is_train)
+            _check(opt, place, is_train=is_train, with_images=with_images)
     except LMBError as error:
         message = str(error)
         raise LMBError(message if message.startswith(place) else f"{place}: {message}") from error.__cause__
 
 
-def _check(opt: dict[str, Any], place: str, *, is_train: bool) -> None:
+def _check(opt: dict[str, Any], place: str, *, is_train: bool, with_images: bool) -> None:
     kind = schema.TrainOptions if is_train else schema.TestOptions
     options = validate(kind, opt, place)
     _adopt(opt, options)
@@ -77,7 +78,7 @@ def _check(opt: dict[str, Any], place: str, *, is_train: bool) -> None:
             trials.try_forward(net, sample, f"datasets.{phase}", upscale=options.scale)
     if is_train:
         trials.try_training(net, opt, samples["train"])
-    for phase, section in opt["datasets"].items():
+    for phase, section in opt["datasets"].items() if with_images else ():
         trials.try_images(section, f"datasets.{phase}", upscale=options.scale, is_train=phase == "train")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from torch import nn
 
+from lmb_quant import zoo
 from lmb_quant.errors import LMBError
 from lmb_quant.files import check_new, write_atomically
 from lmb_quant.integrations.basicsr.checkpoint import load_weights
@@ -114,7 +115,7 @@ def make_card(
                 "weaknesses": [*weaknesses, *_least_gains(scores, bicubic)],
             }
         )
-        write_atomically(paths[1], _text(card).encode())
+        write_atomically(paths[1], _text(card, paths[0]).encode(errors="backslashreplace"))
         write_atomically(paths[0], draft.read_bytes())
     return card
 
@@ -180,8 +181,9 @@ def _training(experiment: Path, opt: dict[str, Any], command: str) -> dict[str, 
     }
 
 
-def _text(card: Card) -> str:
+def _text(card: Card, file: Path) -> str:
+    in_zoo = file.resolve().parent == Path(zoo.__file__).resolve().parent
     head = dump_yaml(card.model_dump(mode="json"), width=110)
     source = files(__package__).joinpath("card.md.j2").read_text(encoding="utf-8")
     template = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(source)
-    return f"---\n{head}---\n\n{template.render(card=card)}\n"
+    return f"---\n{head}---\n\n{template.render(card=card, model=card.name if in_zoo else file.name)}\n"

@@ -20,6 +20,7 @@ from lmb_quant.bench.suite.plan.cells import make_cells, select
 from lmb_quant.bench.suite.plan.data import find_data
 from lmb_quant.bench.suite.plan.schema import Data, Suite
 from lmb_quant.bench.suite.store import Store
+from lmb_quant.errors import LMBError
 from lmb_quant.integrations.basicsr.networks import build
 from lmb_quant.machine import Machine
 from lmb_quant.table import render
@@ -91,7 +92,7 @@ def measure_front(
         tell: Gets a word on what is done now.
 
     Raises:
-        LMBError: If the suite is wrong, or a glob matches nothing.
+        LMBError: If the suite is wrong, or a glob matches nothing that has a network.
     """
     loaded = Suite.load(suite)
     photographs = Data(source="photographs", train=["photographs"], test=["photographs"])
@@ -100,6 +101,9 @@ def measure_front(
         store = Store(Path(folder))
         made = make_cells(plain, find_data(plain, None, store.root))
         cells = _distinct([cell for glob in only or (None,) for cell in select(made, glob)], loaded.upscale[0])
+        if not cells:
+            chosen = " ".join(f"--only {glob}" for glob in only)
+            raise LMBError(f"{plain.place}: {chosen}: no network of SR factor {loaded.upscale[0]}, which is timed.")
         tell(f"{len(cells)} networks are made")
         for cell in cells:
             _make_weights(cell, store)

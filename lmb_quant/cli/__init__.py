@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import io
+import sys
+
 from rich.console import Console
 from rich.text import Text
 
@@ -15,6 +18,9 @@ __all__ = ["app", "main"]
 
 def main() -> None:
     """Runs the command line; what a user did wrong ends in one message and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file's name may be what the terminal cannot show
     try:
         app()
     except LMBError as error:

@@ -60,3 +60,13 @@ def test_two_threads_are_timed_by_the_clock_on_the_wall(suite):
 def test_a_glob_that_matches_nothing_is_refused(suite):
     with pytest.raises(LMBError, match=r"--only: 'vdsr' matches no cell"):
         measure_front(suite, only=["*lmb*", "vdsr"])
+    with pytest.raises(LMBError, match=r"--only bicubic: no network of SR factor 2"):
+        measure_front(suite, only=["bicubic"])
+
+
+def test_a_scheme_that_a_network_does_not_take_is_a_note(suite):
+    suite.write_text(yaml.safe_dump({**SUITE, "methods": ["int8-dynamic", "lmb"]}))
+    report = measure_front(suite, only=["one/int8-dynamic/*", "one/lmb/*"], size=(12, 16), rounds=1)
+    assert [form.method for form in report.forms] == ["lmb"]
+    (note,) = report.notes
+    assert note.startswith("one, int8-dynamic: ")

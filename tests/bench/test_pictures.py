@@ -90,3 +90,5 @@ def test_the_command_draws_the_shipped_networks(images, tmp_path):
 def test_two_networks_of_one_name_are_an_error():
     said = CliRunner().invoke(app, ["bench", "pictures", "lmb_small_x4", "a/lmb_small_x4.lmb", "-o", "x.png"])
     assert "'lmb_small_x4' names 2 networks" in str(said.exception)
+    said = CliRunner().invoke(app, ["bench", "pictures", "lmb_small_x4", "a/bicubic.lmb", "-o", "x.png"])
+    assert "'bicubic' is not allowed as a network's name" in str(said.exception)

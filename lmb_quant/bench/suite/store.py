@@ -104,8 +104,8 @@ class Store:
         self._write("suites", name, manifest)
 
     def suites(self) -> list[str]:
-        """Names of the suites that were run here, the latest first."""
-        return self._latest("suites/*.json")
+        """Names of the suites that were run here, the latest first; those of a search for rates come last."""
+        return sorted(self._latest("suites/*.json"), key=lambda name: bool((self.suite(name) or {}).get("is_trial")))
 
     def lock(self, cell: Cell) -> FileLock:
         """The lock of a cell's training; the system frees it when its process ends, however it ends."""

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from lmb_quant.bench.suite.plan.cells import matches
 from lmb_quant.errors import LMBError
 from lmb_quant.files import expanded, make_folder
 from lmb_quant.table import render
@@ -52,7 +52,7 @@ def run_tasks(
         data: Folder of photographs.
         output: Folder of results; finished cells in it are kept, by their settings and images.
         console: Shows the progress and the table.
-        only: Glob for cells: ``sr/*``, ``*/lmb``.
+        only: Glob for the names of cells, or for parts of them: ``sr/*``, ``lmb*``.
         settings: The settings.
 
     Returns:
@@ -95,7 +95,7 @@ def _prepared(
 ) -> tuple[list[Halves], Store, list[Cell]]:
     if data is None:
         raise LMBError("--data: it is missing. Give a folder of photographs.")
-    cells = [cell for cell in CELLS if only is None or fnmatch.fnmatchcase(cell.name, only)]
+    cells = [cell for cell in CELLS if only is None or matches(cell.name, only)]
     if not cells:
         raise LMBError(f"--only: {only!r} matches no cell. Cells: {', '.join(cell.name for cell in CELLS)}.")
     photographs, small = read_halves(data, settings)

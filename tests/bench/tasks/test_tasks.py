@@ -151,4 +151,4 @@ def test_the_command(data, tmp_path, monkeypatch, capsys):
 
     assert "--data: it is missing" in command()[2]
     assert "are not allowed" in command("--data", data, "--jobs", 2)[2]
-    assert "matches no cell. Cells: sr/float" in command("--data", data, "--only", "sr")[2]
+    assert "matches no cell. Cells: sr/float" in command("--data", data, "--only", "srx")[2]

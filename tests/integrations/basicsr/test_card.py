@@ -56,6 +56,7 @@ def test_the_card_has_the_figures_of_the_packed_file(experiment):
     assert card.scores["val"].psnr == pytest.approx(sum(scores) / len(scores), abs=5e-4)
     assert card.weaknesses[0] == "Trained for seconds."
     assert card.weaknesses[1].startswith("Least gain on val: ")
+    assert "--model tiny_x2.safetensors\n" in text
     for said in (f"{card.scores['val'].psnr:.2f} dB", "Drawn by the tests.", "train (3)"):
         assert said in text
 

@@ -12,11 +12,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from lmb_quant.errors import LMBError
 from lmb_quant.integrations.basicsr.images import BGRImage, crop_to_multiple, find_images, read_bgr, reduce_image
 from lmb_quant.integrations.basicsr.metrics import psnr_y, ssim_y
 
 Upscaling = Callable[[BGRImage], BGRImage]
 """Upscales a BGR image ``(H, W, 3)``, uint8, to ``(upscale H, upscale W, 3)``."""
+
+_SSIM_WINDOW = 11
 
 PICTURES = 3
 """Upscaled images of each test set that are kept for the report, and the HR ones beside them."""
@@ -49,6 +52,27 @@ def evaluate(
         means = {key: statistics.mean(figure[key] for figure in figures.values()) for key in ("psnr", "ssim")}
         scores[name] = {**means, "images": figures}
     return scores
+
+
+def check_images(folder: str, upscale: int, place: str) -> None:
+    """Reads every image of a test set.
+
+    Args:
+        folder: The set.
+        upscale: SR factor.
+        place: Where the set is named, for messages.
+
+    Raises:
+        LMBError: If one cannot be read, or is too small for SSIM.
+    """
+    least = _SSIM_WINDOW + 2 * upscale
+    for path in find_images(folder, place):
+        height, width = crop_to_multiple(read_bgr(path), upscale).shape[:2]
+        if min(height, width) < least:
+            raise LMBError(
+                f"{place}: {path}: {width} x {height} pixels, cropped to a multiple of {upscale}, are not allowed. "
+                f"Allowed: {least} x {least} at least, for SSIM."
+            )
 
 
 def _named(paths: Sequence[Path]) -> dict[str, Path]:

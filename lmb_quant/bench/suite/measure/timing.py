@@ -135,7 +135,11 @@ def _forms(cell: Cell, store: Store, reasons: list[str]) -> Iterator[tuple[str, 
     if cell.host.scheme == BF16 and not has_bf16():
         reasons.append("the CPU has no instructions for bf16")
         return
-    form = cell_form(cell, network)
+    try:
+        form = cell_form(cell, network)
+    except UnsupportedError as error:
+        reasons.append(str(error))
+        return
     if form.int8_layers:  # run as it is, the graph computes in float and only rounds as int8 does
         if not no_compiler:
             yield COMPILED, _Form(compiled.compiled(form.to_compile), form.network)

@@ -66,11 +66,16 @@ def select(cells: Sequence[Cell], pattern: str | None) -> list[Cell]:
     """
     if pattern is None:
         return list(cells)
-    found = [cell for cell in cells if any(fnmatchcase(text, pattern) for text in (cell.name, *cell.name.split("/")))]
+    found = [cell for cell in cells if matches(cell.name, pattern)]
     if not found:
         parts = sorted({part for cell in cells for part in cell.name.split("/")})
         raise LMBError(f"--only: {pattern!r} matches no cell, such as {cells[0].name!r}. Parts: {', '.join(parts)}.")
     return found
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether a cell's name, or a part of it between slashes, matches a glob."""
+    return any(fnmatchcase(text, pattern) for text in (name, *name.split("/")))
 
 
 def _methods(suite: Suite, label: str, network: Network) -> list[Method]:

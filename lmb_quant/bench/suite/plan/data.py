@@ -64,5 +64,5 @@ def _image_set(parent: Path, name: str, place: str) -> ImageSet:
     digest = hashlib.blake2b(digest_size=16)
     for path in images:
         content = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
-        digest.update(f"{path.name} {content}\n".encode())
+        digest.update(os.fsencode(f"{path.name} {content}\n"))
     return ImageSet(name=name, folder=str(folder), images=len(images), digest=digest.hexdigest())

@@ -87,7 +87,7 @@ def _named(name: str, where: str, place: str) -> Method:
     if name in HOSTS:
         return Method(name, host=name, rate_of=name if name == QAT else FLOAT)
     if name.endswith((".yaml", ".yml")):
-        return Method(Path(name).stem, Recipe.load(_beside(name, place)))
+        return Method(_free(Path(name).stem, where), Recipe.load(_beside(name, place)))
     if name not in recipe_names():
         raise LMBError(f"{where}: {unknown_name('method', name, (*_GROUPS, *_every()))}")
     return Method(name, Recipe.load(name))
@@ -95,8 +95,7 @@ def _named(name: str, where: str, place: str) -> Method:
 
 def _made(choice: dict[str, Any], where: str, place: str) -> Method:
     wanted = validate(MethodChoice, choice, where)
-    if wanted.name in (*_GROUPS, BICUBIC, FLOAT, *HOSTS):
-        raise LMBError(f"{where}: name: {wanted.name!r} is not allowed: it has a meaning of its own.")
+    _free(wanted.name, where)
     source = wanted.recipe if isinstance(wanted.recipe, dict) else _beside(wanted.recipe, place)
     recipe = Recipe.load(source)
     changes = {key: getattr(wanted, key) for key in ("activation", "weight", "unit") if getattr(wanted, key)}
@@ -109,6 +108,12 @@ def _made(choice: dict[str, Any], where: str, place: str) -> Method:
         return Method(wanted.name, recipe, hooks, seeds=seeds)
     same = Path(wanted.recipe).stem if isinstance(wanted.recipe, str) and not changes and not hooks else wanted.name
     return Method(wanted.name, recipe, hooks, ENGINE_INT8, seeds, rate_of=same)
+
+
+def _free(name: str, where: str) -> str:
+    if name in (*_GROUPS, BICUBIC, FLOAT, *HOSTS):
+        raise LMBError(f"{where}: name: {name!r} is not allowed: it has a meaning of its own.")
+    return name
 
 
 def _beside(source: str, place: str) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,8 +27,9 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Mean and spread of values, at least one."""
-        return cls(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None)
+        """Mean and spread of values, at least one; PSNR of equal images is infinite, and has no spread."""
+        has_spread = len(values) > 1 and all(map(math.isfinite, values))
+        return cls(statistics.mean(values), statistics.stdev(values) if has_spread else None)
 
     def text(self, digits: int) -> str:
         """``28.31 ± 0.02``."""

@@ -11,7 +11,7 @@ from rich.console import Console
 from lmb_quant.bench.suite.environment import versions
 from lmb_quant.bench.suite.plan.cell import Cell
 from lmb_quant.bench.suite.plan.cells import make_cells, select, trainings
-from lmb_quant.bench.suite.plan.data import find_data
+from lmb_quant.bench.suite.plan.data import SuiteData, find_data
 from lmb_quant.bench.suite.plan.schema import Suite
 from lmb_quant.bench.suite.store import Store
 from lmb_quant.files import make_folder
@@ -24,7 +24,10 @@ class Job:
     suite: Suite
     cells: tuple[Cell, ...]
     selected: tuple[Cell, ...]
+    images: SuiteData
     store: Store
+    is_trial: bool = False
+    """Whether it is one of a search: a report is about another one unless its name is given."""
 
     @property
     def distinct(self) -> list[Cell]:
@@ -37,6 +40,25 @@ class Job:
         cells = [cell for cell in self.distinct if self.store.result(cell) is None]
         leaders = trainings(cells)
         return sorted(cells, key=lambda cell: leaders[cell.training_key] is not cell)
+
+    def record(self) -> None:
+        """Writes down what the suite resolved to, which its report reads."""
+        names = ("network", "method", "upscale", "seed", "key")
+        self.store.write_suite(
+            self.suite.name,
+            {
+                "suite": self.suite.model_dump(mode="json", by_alias=True),
+                "data": self.images.model_dump(mode="json"),
+                "is_trial": self.is_trial,
+                "cells": [
+                    {
+                        **{name: getattr(cell, name) for name in names},
+                        "latency_key": None if cell.network_g is None else cell.latency_key,
+                    }
+                    for cell in self.cells
+                ],
+            },
+        )
 
     def remark(self) -> str:
         """How many finished cells were made by other code, in a sentence; empty if none."""
@@ -67,22 +89,8 @@ def prepare(suite: str | Path | Suite, *, data: Path | None, output: Path, only:
     store = Store(output)
     images = find_data(loaded, data, store.root)
     cells = make_cells(loaded, images)
-    job = Job(loaded, tuple(cells), tuple(select(cells, only)), store)
+    job = Job(loaded, tuple(cells), tuple(select(cells, only)), images, store)
     make_folder(store.root)
-    store.write_suite(
-        loaded.name,
-        {
-            "suite": loaded.model_dump(mode="json", by_alias=True),
-            "data": images.model_dump(mode="json"),
-            "cells": [
-                {
-                    **{name: getattr(cell, name) for name in ("network", "method", "upscale", "seed", "key")},
-                    "latency_key": None if cell.network_g is None else cell.latency_key,
-                }
-                for cell in cells
-            ],
-        },
-    )
     return job
 
 

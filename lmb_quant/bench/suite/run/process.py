@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from lmb_quant.files import write_atomically
 from . import worker
 
 _TAIL = 15
+_PATIENCE = 60.0  # seconds: an iteration and a checkpoint
 
 
 class Outcome(Enum):
@@ -39,7 +41,7 @@ def run_cell(
         cell: The cell.
         store: Where results go.
         environment: Variables for the process, beside this process's own, such as ``CUDA_VISIBLE_DEVICES``.
-        stop: Set to end the process; its checkpoints stay.
+        stop: Set to end the process; a training writes a checkpoint first.
     """
     stop = stop or threading.Event()
     folder = store.work(cell)
@@ -69,6 +71,9 @@ def _exit_code(command: list[str], own: Mapping[str, str], log: BinaryIO, stop: 
                 return process.wait(timeout=0.1)
             except subprocess.TimeoutExpired:
                 continue
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=_PATIENCE)
         process.kill()
         return None
 

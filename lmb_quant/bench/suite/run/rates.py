@@ -7,6 +7,7 @@ import dataclasses
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -66,7 +67,7 @@ def search_rates(
     for place, rate in enumerate(tried, start=1):
         say(console, f"Rate {rate:g}, {place} of {len(tried)}:")
         trial = prepare(at_rate(loaded, rate, steps), data=data, output=output, only=only)
-        trial = dataclasses.replace(trial, selected=tuple(_one_seed(trial)))
+        trial = dataclasses.replace(trial, selected=tuple(_one_seed(trial)), is_trial=True)
         failed += run(trial, console, jobs=jobs, latency=False)
         for name, psnr in _scores(trial).items():
             found.setdefault(name, {})[rate] = psnr
@@ -86,6 +87,9 @@ def at_rate(suite: Suite, rate: float, steps: int) -> Suite:
                 update={
                     "steps": steps,
                     "optimizer": {**training.optimizer, "lr": rate},
+                    "scheduler": {
+                        key: _scaled(key, value, steps / training.steps) for key, value in training.scheduler.items()
+                    },
                     "validate_every": steps,
                     "checkpoint_every": min(steps, training.checkpoint_every),
                 }
@@ -94,6 +98,13 @@ def at_rate(suite: Suite, rate: float, steps: int) -> Suite:
             "latency": False,
         }
     )
+
+
+def _scaled(key: str, value: Any, ratio: float) -> Any:
+    """What a scheduler counts in steps, for a training of another length."""
+    if key not in ("milestones", "periods", "restarts", "T_max"):
+        return value
+    return [_scaled(key, each, ratio) for each in value] if isinstance(value, list) else max(1, round(value * ratio))
 
 
 def best_rates(found: _Tried) -> dict[str, dict[str, float]]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from lmb_quant.bench.suite.measure.evaluate import check_images
 from lmb_quant.bench.suite.measure.latency import measure
 from lmb_quant.bench.suite.plan.cell import Cell
 from lmb_quant.bench.suite.report.columns import shown_columns
 from lmb_quant.bench.suite.report.rows import find
 from lmb_quant.bench.suite.store import Store
-from lmb_quant.integrations.basicsr.networks import check_network
+from lmb_quant.integrations.basicsr.option_check import check_options
 from lmb_quant.table import render
 
 from .job import Job, say
@@ -41,8 +42,12 @@ def run(
 
     Returns:
         0, or 1 if a cell failed.
+
+    Raises:
+        LMBError: If a network, the settings of the training or a test image cannot be used.
     """
-    _check_options(job)
+    _check(job)
+    job.record()
     say(console, job.remark())
     scheduler = scheduler or run_locally(jobs or default_jobs(job.suite.threads))
     missing, failed = job.missing, 0
@@ -79,8 +84,17 @@ def _told(cell: Cell, outcome: Outcome, store: Store) -> str:
     return outcome.value
 
 
-def _check_options(job: Job) -> None:
-    """Finds at the start what would make every cell of a network fail."""
+def _check(job: Job) -> None:
+    """Finds at the start what would make every cell of a network, or on a test set, fail."""
+    networks: set[tuple[str, int]] = set()
     for cell in job.missing:
-        if cell.network_g is not None:
-            check_network(training_options(cell, num_gpu=0), f"{job.suite.place}: {cell.network}")
+        if cell.network_g is None or (cell.network, cell.upscale) in networks:
+            continue
+        networks.add((cell.network, cell.upscale))
+        opt = training_options(cell, num_gpu=0)
+        if "recipe" in cell.network_g:  # it, and hooks, are one method's
+            opt["network_g"] = {**cell.network_g, "recipe": None}
+        opt["train"]["hooks"] = []
+        check_options(opt, f"{job.suite.place}: {cell.network}", is_train=True, with_images=False)
+    for name, folder, upscale in {(each.name, each.folder, cell.upscale) for cell in job.missing for each in cell.test}:
+        check_images(folder, upscale, f"{job.suite.place}: data.test: {name}")

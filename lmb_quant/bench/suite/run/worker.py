@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -41,6 +43,9 @@ from .options import training_options
 
 DONE, FAILED, BUSY = 0, 1, 3
 """Exit codes; busy: another process works on the cell."""
+
+_PATIENCE = 60.0
+"""Seconds that a process without its runner has for an iteration and a checkpoint."""
 
 
 def do_cell(cell: Cell, store: Store) -> int:
@@ -138,6 +143,8 @@ def _end_with_parent() -> None:
     def wait() -> None:
         while os.read(0, 4096):  # not sys.stdin, whose lock this thread would hold while Python ends
             pass
+        os.kill(os.getpid(), signal.SIGTERM)  # a training writes a checkpoint
+        time.sleep(_PATIENCE)
         os._exit(FAILED)
 
     threading.Thread(target=wait, daemon=True).start()

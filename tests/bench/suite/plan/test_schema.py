@@ -77,6 +77,7 @@ def broken(changes):
             r"method 'x': seeds: 7 is not allowed. Allowed: of",
         ),
         ({"methods": [{"name": "float", "recipe": "lmb"}]}, r"name: 'float' is not allowed"),
+        ({"methods": ["mine/bicubic.yaml"]}, r"methods\[0\]: name: 'bicubic' is not allowed: it has a meaning"),
         ({"networks.net.arch": {"type": "LMBSRResNett"}}, r"unknown architecture 'LMBSRResNett'"),
         ({"networks.net.arch": {"type": "LMBSRResNet", "upscale": 2}}, r"the key 'upscale' is not allowed"),
         ({"data.train": ["aa"]}, r"data.train: unknown folder of .*train 'aa'. Did you mean 'a'\? Allowed: a, b"),

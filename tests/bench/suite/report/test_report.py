@@ -58,6 +58,7 @@ def results(suite, job):
     """A folder of results as a run leaves it, but with made-up figures."""
     suite |= {"methods": ["bicubic", "float", "sign", "lmb"], "seeds": [0, 1], "description": "words & <words>"}
     prepared = job(suite)
+    prepared.record()
     for cell in prepared.cells:
         if cell.seed >= len(PSNR[cell.method]):
             prepared.store.write_failure(cell, {"error": "the loss is not finite"})
@@ -76,6 +77,7 @@ def results(suite, job):
 def test_spread_and_front():
     assert Spread.of([31.0, 31.2]).text(2) == "31.10 ± 0.14"
     assert Spread.of([31.0]).text(2) == "31.00"
+    assert Spread.of([float("inf")] * 2).text(2) == "inf"
     assert pareto_front([(4, 32), (1, 31), (1, 31.5), (2, 31.5), (3, 30)]) == [2, 0]
 
 
@@ -119,6 +121,7 @@ def test_the_best_picture_for_a_given_cost(results):
 def test_what_a_host_cannot_run_has_a_reason_and_no_figures(suite, job):
     suite["methods"] = ["float", "int4-packed"]
     prepared = job(suite)
+    prepared.record()
     floating, packed = prepared.cells
     prepared.store.write_result(floating, result("float", 31.0))
     prepared.store.write_result(packed, {"unsupported": "it cannot"})
@@ -157,6 +160,7 @@ def test_a_second_network_has_its_name_in_the_table(suite, job):
     suite["networks"]["other"] = suite["networks"]["net"] | {"methods": ["float"]}
     suite["networks"]["other"]["arch"] = {"type": "LMBSRResNet", "num_feat": 4, "num_block": 1}
     prepared = job(suite)
+    prepared.record()
     for cell in prepared.cells:
         prepared.store.write_result(cell, result(cell.method, 31.0))
     findings = find(prepared.store.root, None)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import os
 
 import pytest
 import yaml
@@ -44,6 +45,9 @@ def test_the_rates_found_are_those_of_the_best_cells_and_fit_the_suite(suite, wr
     found = yaml.safe_load(out.split("For the suite's file:\n")[1].split("At an end")[0])["networks"]["net"]["rates"]
     assert found == {method: max(psnr, key=psnr.get) for method, psnr in scores.items()}
     assert f"{scores['lmb'][1e-3]:.3f}" in out
+    Store(output).write_suite("older", {})
+    os.utime(output / "suites" / "older.json", (0, 0))
+    assert Store(output).suites()[0] == "older"  # a report is about a run, not about a search
     assert "net/float at" in out.split("there may be better ones")[1]
     assert out.index("Rate 0.001, 1 of 2:") < out.index("Rate 0.03, 2 of 2:")
 
@@ -64,6 +68,8 @@ def test_what_is_trained_is_the_suite_but_for_rate_steps_and_images(suite, write
     assert trial.networks["net"].arch == loaded.networks["net"].arch
     assert trial.data.test == ["c"]
     assert trial.name == "tiny-rate-0.004"
+    suite["training"]["scheduler"] = {"type": "MultiStepLR", "milestones": [3, 5], "gamma": 0.5}
+    assert at_rate(Suite.load(write(suite)), 4e-3, 2).training.scheduler["milestones"] == [1, 2]
 
 
 def test_of_equal_rates_the_lowest_is_taken():

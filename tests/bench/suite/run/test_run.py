@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 
+from lmb_quant import LMBError
 from lmb_quant.archs import LMBSRResNet
 from lmb_quant.bench.suite.measure.evaluate import evaluate
 from lmb_quant.bench.suite.run.dry_run import show
@@ -103,23 +105,25 @@ def test_a_run_gives_every_figure_and_a_second_one_does_nothing(suite, job, tmp_
 
 
 @pytest.mark.train
-def test_a_killed_run_continues_to_the_same_result(suite, job, command, tmp_path):
+def test_a_stopped_and_a_killed_run_lose_no_step_and_continue_to_the_same_result(suite, job, command, tmp_path):
     suite["methods"] = ["lmb"]
-    suite["training"] |= {"steps": 120, "validate_every": 60, "checkpoint_every": 5}
+    suite["training"] |= {"steps": 240, "validate_every": 120, "checkpoint_every": 5}
     unbroken = job(suite)
     assert told(unbroken)[0] == 0
     cell = unbroken.cells[0]
     expected = unbroken.store.result(cell)
     (tmp_path / "out").rename(tmp_path / "unbroken")
 
-    states = unbroken.store.work(cell) / "experiments" / "cell" / "training_states"
-    with subprocess.Popen(command(suite), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        until(lambda: any(states.glob("*.state")) or process.poll() is not None)
-        assert process.poll() is None, "it ended before it could be killed"
-        process.send_signal(signal.SIGKILL)
-    until(lambda: not unbroken.store.is_locked(cell))  # the cell's own process ends with its runner
-    assert unbroken.store.result(cell) is None
-    assert 0 < steps_done(cell, unbroken.store) < 120
+    for times, number in enumerate((signal.SIGINT, signal.SIGKILL), start=1):
+        before = steps_done(cell, unbroken.store)
+        with subprocess.Popen(command(suite), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            until(lambda: steps_done(cell, unbroken.store) > before or process.poll() is not None)  # noqa: B023
+            assert process.poll() is None, "it ended before it could be stopped"
+            process.send_signal(number)
+        until(lambda: not unbroken.store.is_locked(cell))  # the cell's own process ends with its runner
+        assert unbroken.store.result(cell) is None
+        assert before < steps_done(cell, unbroken.store) < 240
+        assert unbroken.store.log(cell).read_text().count("a checkpoint follows this iteration") == times
     assert told(unbroken)[0] == 0
     result = unbroken.store.result(cell)
     assert result["scores"] == expected["scores"]
@@ -213,20 +217,47 @@ def test_dry_run_lists_cells_and_says_where_the_time_is_from(suite, job, tmp_pat
     assert "1 finished cells were made by other code" in text
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"optimizer": {"type": "Adamm", "lr": 1e-3}}, "unknown optimizer 'Adamm'"),
+        ({"scheduler": {"type": "Nope"}}, "unknown scheduler 'Nope'"),
+        ({"loss": {"type": "L1Los"}}, "unknown loss 'L1Los'"),
+    ],
+)
+def test_settings_that_would_fail_every_cell_are_found_at_the_start(suite, job, changes, message):
+    suite["training"] |= changes
+    with pytest.raises(LMBError, match=message):
+        told(job(suite))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"), [(b"", "cannot be read"), ((64, 14), r"data\.test: d: .*64 x 14 pixels.* Allowed: 15 x 15")]
+)
+def test_test_images_are_read_at_the_start(suite, job, data, pixels, message):
+    path = data / "test" / "d" / "z.png"
+    Image.new("RGB", pixels).save(path) if pixels else path.write_bytes(pixels)
+    suite["data"] |= {"test": ["c", "d"], "validate": "c"}
+    with pytest.raises(LMBError, match=message) as caught:
+        told(job(suite))
+    assert str(path) in str(caught.value)
+
+
 def test_a_damaged_result_is_named(suite, job, tmp_path):
     prepared = job(suite)
     path = tmp_path / "out" / "cells" / f"{prepared.cells[0].key}.json"
     path.parent.mkdir()
     path.write_text('{"format": 1')
-    from lmb_quant import LMBError
-
     with pytest.raises(LMBError, match=r"cells/\w+.json: cannot be read: .* Remove it"):
         prepared.missing  # noqa: B018
 
 
 def test_the_manifest_says_what_the_suite_resolved_to(suite, job, tmp_path):
     prepared = job(suite)
-    manifest = json.loads((tmp_path / "out" / "suites" / "tiny.json").read_text())
+    path = tmp_path / "out" / "suites" / "tiny.json"
+    assert not path.exists()  # a dry run replaces no record
+    prepared.record()
+    manifest = json.loads(path.read_text())
     assert [cell["key"] for cell in manifest["cells"]] == [cell.key for cell in prepared.cells]
     assert manifest["data"]["train"][0]["images"] == 2
     assert manifest["suite"]["training"]["steps"] == 6
