@@ -22,14 +22,17 @@ class Part(nn.Module, ABC):
     recipe_name: ClassVar[str]
     source: ClassVar[str]
 
+    is_per_channel: ClassVar[bool] = False
+    """Whether its one positional argument is the convolution's input channels."""
+
     @classmethod
     def for_conv(cls, conv: nn.Conv2d, **options: Any) -> Self:
-        """Makes the part for one convolution; overridden where it needs the convolution's channels."""
-        return cls(**options)
+        """Makes the part for one convolution; overridden where it needs more of it than its input channels."""
+        return cls(conv.in_channels, **options) if cls.is_per_channel else cls(**options)
 
     def get_options(self) -> dict[str, Any]:
-        """The recipe options that make this part again."""
-        return {}
+        """The recipe options that make this part again: by default the attributes of their names."""
+        return {name: getattr(self, name) for name in options_model(type(self)).model_fields}
 
     def extra_repr(self) -> str:
         """Shows the options in ``print(model)``."""

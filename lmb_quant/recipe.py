@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, create_model, mo
 
 from lmb_quant.errors import LMBError, RecipeError, unknown_name
 from lmb_quant.strict_data import validate
-from lmb_quant.strict_yaml import dump_yaml, find_text, parse_mapping
+from lmb_quant.strict_yaml import dump_yaml, find_text, parse_mapping, shipped_names
 
 TOKENS = ("@first", "@last", "@upsample", "@pointwise", "@grouped", "@strided")
 
@@ -212,7 +213,7 @@ class Recipe(BaseModel):
             raise RecipeError(f"recipe: {source!r} is not allowed. Allowed: a name, a path, YAML text or a mapping.")
         if isinstance(source, str) and _is_text(source):
             return cls._parse(source, "recipe")
-        return cls._parse(*find_text(source, "recipe", dict(_shipped()), RecipeError))
+        return cls._parse(*find_text(source, "recipe", _folder(), RecipeError))
 
     @classmethod
     def _parse(cls, text: str, place: str) -> Recipe:
@@ -255,13 +256,11 @@ class Recipe(BaseModel):
 
 def recipe_names() -> list[str]:
     """Names of the shipped recipes, sorted."""
-    return sorted(name for name, _ in _shipped())
+    return shipped_names(_folder())
 
 
-def _shipped() -> Iterator[tuple[str, str]]:
-    for file in files("lmb_quant").joinpath("recipes").iterdir():
-        if file.name.endswith(".yaml"):
-            yield file.name.removesuffix(".yaml"), file.read_text(encoding="utf-8")
+def _folder() -> Traversable:
+    return files("lmb_quant").joinpath("recipes")
 
 
 def _is_text(source: str) -> bool:

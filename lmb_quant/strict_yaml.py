@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -66,15 +66,18 @@ def dump_yaml(data: Any, width: int = 80) -> str:
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=width)
 
 
-def find_text(
-    source: str | Path, what: str, shipped: Mapping[str, str], error: type[LMBError] = LMBError
-) -> tuple[str, str]:
+def shipped_names(folder: Traversable) -> list[str]:
+    """Names of the YAML files of a folder of the package, without their ending, sorted."""
+    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
+
+
+def find_text(source: str | Path, what: str, folder: Traversable, error: type[LMBError] = LMBError) -> tuple[str, str]:
     """Finds YAML text: a file by its path, or what comes with the package by its name.
 
     Args:
         source: A path, which ends in .yaml or .yml or holds a slash, or a name.
         what: What it is, for messages.
-        shipped: Texts by name.
+        folder: Where what comes with the package is.
         error: What is raised.
 
     Returns:
@@ -90,9 +93,10 @@ def find_text(
             return path.read_text(encoding="utf-8"), str(path)
         except (OSError, ValueError) as reason:
             raise error(f"{path}: cannot read the {what}: {reason}.") from None
+    shipped = shipped_names(folder)
     if name not in shipped:
         raise error(f"{unknown_name(what, name, shipped)} A path must end in .yaml or .yml.")
-    return shipped[name], f"{what} {name!r}"
+    return folder.joinpath(f"{name}.yaml").read_text(encoding="utf-8"), f"{what} {name!r}"
 
 
 def parse_mapping(text: str, place: str, what: str) -> dict[str, Any]:

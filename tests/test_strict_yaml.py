@@ -39,9 +39,9 @@ def test_a_value_that_is_not_of_its_tag(text):
         parse_yaml(f"key: {text}")
 
 
-def test_a_home_that_is_not_there():
+def test_a_home_that_is_not_there(tmp_path):
     with pytest.raises(LMBError, match=r"~nosuch/x.yaml: cannot read the recipe"):
-        find_text("~nosuch/x.yaml", "recipe", {})
+        find_text("~nosuch/x.yaml", "recipe", tmp_path)
 
 
 def test_a_key_given_twice_and_what_is_no_mapping_are_refused():

@@ -7,23 +7,20 @@ import torch
 from torch import Tensor, nn
 
 from lmb_quant.errors import LMBError, unknown_name
-from lmb_quant.modules import packed_convs
 from lmb_quant.rewrite import RecipeLike
 from lmb_quant.stages import Stages
 
 from ._blocks import (
     apply_recipe,
-    check_channels,
     check_count,
-    check_range,
-    check_upscale,
     conv_act,
     convs_of,
     has_skip,
     zero_,
 )
+from ._detail import DetailNet
 from ._registry import architecture
-from ._tails import LIGHT_TAILS, add_tail, reconstruct
+from ._tails import LIGHT_TAILS
 
 
 class DenseUnit(nn.Module):
@@ -96,7 +93,7 @@ class SeparableUnit(nn.Module):
 
 
 @architecture("hybrid", count="num_block", parts="blocks", words=("tail",))
-class LMBHybridNet(nn.Module):
+class LMBHybridNet(DetailNet):
     """Blocks of 3 x 3 convolutions, which recipes make binary, and of real depthwise and pointwise ones.
 
     The binary convolutions look around and mix channels by signs. The real ones, together a seventh of the work of a
@@ -129,6 +126,8 @@ class LMBHybridNet(nn.Module):
         torch.Size([1, 3, 24, 20])
     """
 
+    body_class = nn.Sequential
+
     def __init__(
         self,
         num_in_ch: int = 3,
@@ -144,7 +143,7 @@ class LMBHybridNet(nn.Module):
         recipe: RecipeLike | None = "lmb-hybrid",
         img_range: float = 16.0,
     ) -> None:
-        super().__init__()
+        super().__init__(num_in_ch, num_out_ch, num_feat, upscale, img_range)
         self.arch_args = {
             "num_in_ch": num_in_ch,
             "num_out_ch": num_out_ch,
@@ -160,10 +159,6 @@ class LMBHybridNet(nn.Module):
         }
         if tail not in LIGHT_TAILS:
             raise LMBError(unknown_name("tail", tail, LIGHT_TAILS))
-        check_channels(num_in_ch, num_out_ch)
-        self.upscale = check_upscale(upscale)
-        self.img_range = check_range(img_range)
-        self.conv_first = nn.Conv2d(num_in_ch, check_count("num_feat", num_feat), 3, padding=1)
         if num_binary != 0 or num_real == 0:
             check_count("num_binary", num_binary)
         if num_real != 0:
@@ -181,26 +176,3 @@ class LMBHybridNet(nn.Module):
         self.act = nn.LeakyReLU(0.1, inplace=True)
         zero_(*convs_of(self.tail)[-1].parameters())
         apply_recipe(self, recipe)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Upscales ``(N, num_in_ch, H, W)``, values about [0, 1], to ``(N, num_out_ch, upscale H, upscale W)``."""
-        packed = next(packed_convs(self.body), None) is not None
-        return reconstruct(
-            x, self.body(self._head(x)), self.tail, upscale=self.upscale, img_range=self.img_range, packed=packed
-        )
-
-    def _head(self, x: Tensor) -> Tensor:
-        return self.act(self.conv_first((x - 0.5) * self.img_range))
-
-    def stages(self) -> Stages:
-        """The stages that :meth:`forward` computes.
-
-        Raises:
-            LMBError: If a part of it is no stage.
-        """
-        stages = Stages(self.conv_first.in_channels)
-        stages.range(-0.5, self.img_range)
-        stages.conv(self.conv_first, self.act)
-        stages.parts(self.body, nn.Sequential)
-        add_tail(stages, self.tail, self.img_range)
-        return stages

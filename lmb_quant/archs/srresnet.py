@@ -3,28 +3,27 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor, nn
 
 from lmb_quant.errors import LMBError, unknown_name
-from lmb_quant.modules import packed_convs
 from lmb_quant.rewrite import RecipeLike
 from lmb_quant.stages import Stages
 
 from ._blocks import (
     apply_conv,
     apply_recipe,
-    check_channels,
     check_count,
-    check_range,
-    check_upscale,
     conv_act,
     convs_of,
     has_skip,
     zero_,
 )
+from ._detail import DetailNet
 from ._registry import architecture
-from ._tails import TAILS, add_tail, reconstruct
+from ._tails import TAILS
 
 
 class ResidualBlock(nn.Module):
@@ -72,7 +71,7 @@ class Body(nn.Sequential):
 
 
 @architecture("srresnet", count="num_block", parts="residual blocks", words=("tail",))
-class LMBSRResNet(nn.Module):
+class LMBSRResNet(DetailNet):
     """SRResNet for x2, x3 and x4: head, residual blocks, tail, and the bilinearly upscaled input added to the result.
 
     Args:
@@ -98,6 +97,9 @@ class LMBSRResNet(nn.Module):
         torch.Size([1, 3, 24, 20])
     """
 
+    body_class = Body
+    body_options: ClassVar[dict[str, Any]] = {"overwrite": True}
+
     def __init__(
         self,
         num_in_ch: int = 3,
@@ -109,7 +111,7 @@ class LMBSRResNet(nn.Module):
         recipe: RecipeLike | None = "lmb",
         img_range: float = 16.0,
     ) -> None:
-        super().__init__()
+        super().__init__(num_in_ch, num_out_ch, num_feat, upscale, img_range)
         self.arch_args = {
             "num_in_ch": num_in_ch,
             "num_out_ch": num_out_ch,
@@ -121,10 +123,6 @@ class LMBSRResNet(nn.Module):
         }
         if tail not in TAILS:
             raise LMBError(unknown_name("tail", tail, TAILS))
-        check_channels(num_in_ch, num_out_ch)
-        self.upscale = check_upscale(upscale)
-        self.img_range = check_range(img_range)
-        self.conv_first = nn.Conv2d(num_in_ch, check_count("num_feat", num_feat), 3, padding=1)
         self.body = Body(*(ResidualBlock(num_feat) for _ in range(check_count("num_block", num_block))))
         self.tail = TAILS[tail](num_feat, num_out_ch, upscale)
         self.act = nn.LeakyReLU(0.1, inplace=True)
@@ -140,31 +138,3 @@ class LMBSRResNet(nn.Module):
                 conv.weight.mul_(0.1)
         last = convs_of(self.tail)[-1]
         zero_(last.weight, last.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Upscales ``(N, num_in_ch, H, W)``, values about [0, 1], to ``(N, num_out_ch, upscale H, upscale W)``."""
-        packed = next(packed_convs(self.body), None) is not None
-        return reconstruct(
-            x,
-            self.body(self._head(x), overwrite=True),
-            self.tail,
-            upscale=self.upscale,
-            img_range=self.img_range,
-            packed=packed,
-        )
-
-    def _head(self, x: Tensor) -> Tensor:
-        return self.act(self.conv_first((x - 0.5) * self.img_range))
-
-    def stages(self) -> Stages:
-        """The stages that :meth:`forward` computes.
-
-        Raises:
-            LMBError: If a part of it is no stage, as the classic tail.
-        """
-        stages = Stages(self.conv_first.in_channels)
-        stages.range(-0.5, self.img_range)
-        stages.conv(self.conv_first, self.act)
-        stages.parts(self.body, Body)
-        add_tail(stages, self.tail, self.img_range)
-        return stages

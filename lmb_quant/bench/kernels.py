@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from lmb_quant.errors import LMBError
-from lmb_quant.machine import Machine
+from lmb_quant.machine import Machine, multiplies_bf16
 from lmb_quant.modules import PackedBinaryConv2d
 from lmb_quant.table import render
 
@@ -139,7 +139,7 @@ def measure_kernels(
     missing = compiled.why_not() if with_compiled else "not asked for"
     if missing:
         notes.append(f"compiled forms, and int8 with them, are left out: {missing}")
-    bf16 = has_bf16()
+    bf16 = multiplies_bf16()
     if not bf16:
         notes.append("bf16 is left out: the CPU has no instructions for it")
     if with_compiled and not missing and any(form in _PYTORCH_TOO for form in isas):
@@ -156,11 +156,6 @@ def measure_kernels(
             tell(f"{isa}, in a process of its own")
             found.append(in_child(_measure, *job, environment={"LMB_QUANT_ISA": isa, **_PYTORCH_TOO.get(isa, {})}))
     return KernelReport(size, threads, rounds, clock_of(threads), tuple(notes), tuple(found))
-
-
-def has_bf16() -> bool:
-    """Whether the CPU has instructions for bf16 products; without them PyTorch is slower in bf16 than in fp32."""
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def _measure(

@@ -18,14 +18,13 @@ from torch import Tensor
 
 from lmb_quant.counting import summary
 from lmb_quant.errors import LMBError
-from lmb_quant.machine import Machine
+from lmb_quant.machine import Machine, multiplies_bf16
 from lmb_quant.modules import packed_convs, set_real_arithmetic
 from lmb_quant.serialize import save
 from lmb_quant.stages import forward, why_not
 from lmb_quant.table import render
 
 from . import compiled, memory
-from .kernels import has_bf16
 from .measure import CPU_TIME, WALL_TIME, Competitor, Timing, require, sqnr, thread_count, time_in_turn
 from .networks import Networks, make_image, make_networks, read_networks
 from .report import to_json
@@ -241,7 +240,7 @@ def _forms(
     if with_compiled:
         for name, module, expected in ((PACKED, networks.packed, of_binary), (FLOAT, networks.floating, of_float)):
             yield name + COMPILED, (compiled.compiled(module), image, expected)
-    if has_bf16():
+    if multiplies_bf16():
         bf16 = copy.deepcopy(networks.floating).bfloat16()
         yield BF16, (bf16, image.bfloat16(), of_float)
         if with_compiled:

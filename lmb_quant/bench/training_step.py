@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from lmb_quant.archs import LMBSRResNet
-from lmb_quant.machine import Machine
-from lmb_quant.modules import binary_convs, ends_precision, set_precision
+from lmb_quant.machine import Machine, multiplies_bf16
+from lmb_quant.modules import binary_convs, set_precision
 from lmb_quant.recipe import recipe_names
 from lmb_quant.table import render
 
@@ -132,7 +132,7 @@ def measure_training_steps(
     """
     network = {"num_feat": 8, "num_block": 1} if smoke else {"num_feat": 64, "num_block": 8}
     batch = (1, 3, 8, 8) if smoke else (16, 3, 32, 32)
-    has_bf16 = ends_precision("auto") == BF16
+    has_bf16 = multiplies_bf16()
     precisions = (FP32, BF16) if has_bf16 else (FP32,)
     names = [(name, precision) for name in (FLOAT, *(recipes or recipe_names())) for precision in precisions]
     trainers = {name: _Trainer(network, *name, batch) for name in names}

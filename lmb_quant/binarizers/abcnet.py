@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -67,10 +65,6 @@ class AbcWeight(WeightBinarizer):
         y = (alpha @ signs).view_as(x).to(x.dtype)
         return y + alpha.sum().to(x.dtype) * (x - x.detach())
 
-    def get_options(self) -> dict[str, Any]:
-        """The recipe options that make this binariser again."""
-        return {"bases": self.bases}
-
 
 @activation_binarizer(
     "abcnet",
@@ -112,7 +106,3 @@ class AbcActivation(ActivationBinarizer):
             z = x + v
             y = y + beta * surrogate_sign(z + (z - 1).detach(), "ste")  # 2 z - 1, with the derivative 1
         return y
-
-    def get_options(self) -> dict[str, Any]:
-        """The recipe options that make this binariser again."""
-        return {"bases": self.bases}

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -55,10 +53,6 @@ class AdaBinActivation(ActivationBinarizer):
         alpha, beta = self.alpha.to(x.dtype), self.beta.to(x.dtype)
         return alpha * surrogate_sign((x - beta) / alpha, self.surrogate, self.progress) + beta
 
-    def get_options(self) -> dict[str, Any]:
-        """The recipe options that make this binariser again."""
-        return {"surrogate": self.surrogate}
-
 
 @weight_binarizer(
     "adabin",
@@ -100,7 +94,3 @@ class AdaBinWeight(WeightBinarizer):
         alpha = (w - beta).square().mean(dim=1, keepdim=True).clamp(min=_SMALLEST_VARIANCE).sqrt()
         y = alpha * surrogate_sign((w - beta) / alpha, self.surrogate, self.progress) + beta
         return y.view_as(x).to(x.dtype)
-
-    def get_options(self) -> dict[str, Any]:
-        """The recipe options that make this binariser again."""
-        return {"surrogate": self.surrogate}

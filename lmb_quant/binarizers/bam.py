@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
-
 import torch
 from torch import Tensor, nn
 
@@ -46,26 +44,19 @@ class BamActivation(ActivationBinarizer):
     additions_per_value = 2  # the mean over the channels, the running sum
     macs_per_value = 1  # the map; the norm becomes a threshold
 
+    is_per_channel = True
+
     def __init__(self, channels: int = 1, /, *, surrogate: str = "ste") -> None:
         super().__init__()
         self.surrogate = check_surrogate(surrogate)
         self.beta = nn.Parameter(torch.ones(()))
         self.norm = nn.BatchNorm2d(channels)
 
-    @classmethod
-    def for_conv(cls, conv: nn.Conv2d, **options: Any) -> Self:
-        """Makes it for the convolution's input channels."""
-        return cls(conv.in_channels, **options)
-
     def forward(self, x: Tensor) -> Tensor:
         """Binarises ``(N, C, H, W)``."""
         term = self.beta.to(x.dtype) * x.abs().mean(dim=1, keepdim=True) * x
         total = term if self.place is None else self.place.add(term)
         return surrogate_sign(self.norm(total), self.surrogate, self.progress).to(x.dtype)
-
-    def get_options(self) -> dict[str, Any]:
-        """The recipe options that make this binariser again."""
-        return {"surrogate": self.surrogate}
 
 
 @weight_binarizer(

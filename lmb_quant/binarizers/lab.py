@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
-
 import torch
 from torch import Tensor, nn
 
@@ -38,16 +36,13 @@ class LAB(ActivationBinarizer):
         channels: C of the input.
     """
 
+    is_per_channel = True
+
     def __init__(self, channels: int = 1, /) -> None:
         super().__init__()
         self.maps = zero_layer(nn.Conv2d, channels, 2 * channels, 3, padding=1, groups=channels)
         with torch.no_grad():
             self.maps.weight[:, 0, 1, 1] = torch.tensor([-0.5, 0.5]).repeat(channels)
-
-    @classmethod
-    def for_conv(cls, conv: nn.Conv2d, **options: Any) -> Self:
-        """Makes it for the convolution's input channels."""
-        return cls(conv.in_channels, **options)
 
     def forward(self, x: Tensor) -> Tensor:
         """Binarises ``(N, C, H, W)``."""

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -69,7 +67,3 @@ class Libra(WeightBinarizer):
     def forward(self, x: Tensor) -> Tensor:
         """Binarises ``(O, I, Kh, Kw)``."""
         return surrogate_sign(standardized(x), self.surrogate, self.progress).to(x.dtype)
-
-    def get_options(self) -> dict[str, Any]:
-        """The recipe options that make this binariser again."""
-        return {"surrogate": self.surrogate}

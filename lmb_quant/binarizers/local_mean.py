@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,8 @@ class LocalMean(ActivationBinarizer):
         LMBError: If an option is not allowed.
     """
 
+    is_per_channel = True
+
     def __init__(
         self,
         channels: int = 1,
@@ -74,11 +76,6 @@ class LocalMean(ActivationBinarizer):
         self.threshold_gain = nn.Parameter(torch.full((channels,), 0.5)) if gain == "channel" else None
         self.macs_per_value = int(gain == "channel")
         self.additions_per_value = (1 if size == GLOBAL else 2 * (size - 1)) + (shift == "channel")
-
-    @classmethod
-    def for_conv(cls, conv: nn.Conv2d, **options: Any) -> Self:
-        """Makes it for the convolution's input channels."""
-        return cls(conv.in_channels, **options)
 
     def forward(self, x: Tensor) -> Tensor:
         """Binarises ``(N, C, H, W)``."""

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
-
 import torch
 from torch import Tensor, nn
 
@@ -35,15 +33,12 @@ class RSign(ActivationBinarizer):
         LMBError: If the surrogate is unknown.
     """
 
+    is_per_channel = True
+
     def __init__(self, channels: int, /, *, surrogate: str = "approx_sign") -> None:
         super().__init__()
         self.surrogate = check_surrogate(surrogate)
         self.threshold = nn.Parameter(torch.zeros(channels))
-
-    @classmethod
-    def for_conv(cls, conv: nn.Conv2d, **options: Any) -> Self:
-        """Makes it for the convolution's input channels."""
-        return cls(conv.in_channels, **options)
 
     def forward(self, x: Tensor) -> Tensor:
         """Binarises ``(N, C, H, W)``."""
@@ -52,7 +47,3 @@ class RSign(ActivationBinarizer):
     def comparison(self) -> Comparison:
         """The comparison as data: with t."""
         return Comparison(Threshold("channel", shift=self.threshold), self.surrogate, progress=self.progress)
-
-    def get_options(self) -> dict[str, Any]:
-        """The recipe options that make this binariser again."""
-        return {"surrogate": self.surrogate}

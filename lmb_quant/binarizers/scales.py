@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
-
 import torch
 from torch import Tensor, nn
 
@@ -40,6 +38,7 @@ class ScalesActivation(ActivationBinarizer):
     """
 
     is_pm1 = False
+    is_per_channel = True
 
     def __init__(self, channels: int = 1, /, *, surrogate: str = "approx_sign") -> None:
         super().__init__()
@@ -47,16 +46,7 @@ class ScalesActivation(ActivationBinarizer):
         self.log_alpha = nn.Parameter(torch.zeros(()))
         self.beta = nn.Parameter(torch.zeros(channels))
 
-    @classmethod
-    def for_conv(cls, conv: nn.Conv2d, **options: Any) -> Self:
-        """Makes it for the convolution's input channels."""
-        return cls(conv.in_channels, **options)
-
     def forward(self, x: Tensor) -> Tensor:
         """Binarises ``(N, C, H, W)``."""
         alpha, beta = self.log_alpha.exp().to(x.dtype), self.beta.to(x.dtype).view(1, -1, 1, 1)
         return alpha * surrogate_sign((x - beta) / alpha, self.surrogate, self.progress)
-
-    def get_options(self) -> dict[str, Any]:
-        """The recipe options that make this binariser again."""
-        return {"surrogate": self.surrogate}

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
 from lmb_quant.ops import Comparison, Threshold, check_surrogate, surrogate_sign
@@ -44,7 +42,3 @@ class Sign(ActivationBinarizer):
     def comparison(self) -> Comparison:
         """The comparison as data: with zero."""
         return Comparison(Threshold(), self.surrogate, progress=self.progress)
-
-    def get_options(self) -> dict[str, Any]:
-        """The recipe options that make this binariser again."""
-        return {"surrogate": self.surrogate}

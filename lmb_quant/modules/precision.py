@@ -6,7 +6,7 @@ from __future__ import annotations
 from torch import nn
 
 from lmb_quant.errors import LMBError
-from lmb_quant.machine import cpu_flags
+from lmb_quant.machine import cpu_flags, multiplies_bf16
 
 from .conv import binary_convs
 
@@ -28,7 +28,7 @@ def ends_precision(name: str) -> str:
     """What ``auto`` means for a network's float layers: ``bf16`` where the CPU multiplies it, else ``fp32``."""
     if check_precision(name) != "auto":
         return name
-    return "bf16" if {"avx512_bf16", "amx_bf16"} & set(cpu_flags()) else "fp32"
+    return "bf16" if multiplies_bf16() else "fp32"
 
 
 def set_precision(model: nn.Module, name: str = "auto") -> str:

@@ -98,12 +98,3 @@ def _fewest_holders() -> tuple[int, int]:
 def _drop_shared() -> None:
     """Forgets what another process may read; nobody here can know how long."""
     _kept[:] = [storage for storage in _kept if not storage.is_shared()]
-
-
-def release() -> None:
-    """Gives idle memory back to the system."""
-    with _lock:
-        _drop_shared()
-        for i in reversed(range(len(_kept))):
-            if _is_idle(i):
-                _kept.pop(i)

@@ -12,7 +12,6 @@ from .stage import Add as Add
 from .stage import AddUpscaled as AddUpscaled
 from .stage import Binary as Binary
 from .stage import Conv as Conv
-from .stage import HasStages as HasStages
 from .stage import Range as Range
 from .stage import Shuffle as Shuffle
 from .stage import Stage as Stage

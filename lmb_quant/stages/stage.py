@@ -201,15 +201,3 @@ class HasOwnStages(Protocol):
 
     def add_stages(self, stages: Stages) -> None:
         """Writes down what its forward does to the newest value."""
-
-
-@runtime_checkable
-class HasStages(Protocol):
-    """A network that says its stages."""
-
-    def stages(self) -> Stages:
-        """The stages that make its output from the image.
-
-        Raises:
-            LMBError: If a part of it is none.
-        """

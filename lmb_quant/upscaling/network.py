@@ -240,7 +240,7 @@ class _Recorder(TorchDispatchMode):
         given = dict(zip(names, args, strict=False)) | (kwargs or {})
         name = func._schema.name.rpartition("::")[2]
         if name in ("convolution", "avg_pool2d", "max_pool2d_with_indices") or name.startswith("binary_conv2d"):
-            self.note(args[0], _kernel_reach(name, given))
+            self.note(args[0], _kernel_reach(given))
             self.sees_all |= given.get("threshold") == "global"
         elif "upsample_" in name:
             support = next((pixels for word, pixels in _SUPPORT.items() if word in name), 1)
@@ -254,7 +254,7 @@ class _Recorder(TorchDispatchMode):
         return result
 
 
-def _kernel_reach(name: str, given: dict[str, Any]) -> float:
+def _kernel_reach(given: dict[str, Any]) -> float:
     """How far a convolution or pooling looks, pixels of its input; the larger side where it is not centred."""
     weight = given.get("weight")
     kernel = _all(weight.shape[2:] if isinstance(weight, Tensor) else given["kernel_size"])

@@ -11,10 +11,11 @@ from typer.testing import CliRunner
 
 import lmb_quant as lmb
 from lmb_quant import LMBError
-from lmb_quant.bench.kernels import has_bf16, measure_kernels
+from lmb_quant.bench.kernels import measure_kernels
 from lmb_quant.bench.part_times import PORTS, limits_of, measure_parts
 from lmb_quant.bench.speed import measure_speed
 from lmb_quant.cli import app
+from lmb_quant.machine import multiplies_bf16
 from lmb_quant.recipe import recipe_names
 from lmb_quant.zoo import network_file
 
@@ -124,7 +125,7 @@ def test_speed_of_a_network_that_comes_with_the_package(tmp_path):
     assert (found["network"], found["arch"], found["recipe"]) == ("lmb_small_x4", "hybrid", "lmb-hybrid")
     assert found["arguments"]["tail"] == "pointwise"
     assert "lmb_small_x4: hybrid (num_in_ch 3" in shown
-    bf16 = {"bf16"} if has_bf16() else set()
+    bf16 = {"bf16"} if multiplies_bf16() else set()
     packed = {"packed", "packed, real parts int8", "packed, layer by layer"}
     assert {form["name"] for form in found["forms"]} == packed | {"float"} | bf16
     assert all(form["sqnr"] is None or form["sqnr"] > 30 for form in found["forms"])

@@ -15,9 +15,9 @@ SIZE = (1, 64, 80, 64)  # above the least size
 
 @pytest.fixture(autouse=True)
 def nothing_kept():
-    _memory.release()
+    _memory._kept.clear()
     yield
-    _memory.release()
+    _memory._kept.clear()
 
 
 def make(size=SIZE):

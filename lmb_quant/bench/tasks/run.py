@@ -23,7 +23,6 @@ from .settings import CELLS, Cell, Settings
 from .store import Store
 from .training import baseline, build, evaluate, train
 
-NAME = "tasks"
 """What the command calls it, beside the suites."""
 
 _DEFAULT = Settings()

@@ -17,14 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmb_quant.bench import compiled
-from lmb_quant.bench.kernels import has_bf16
 from lmb_quant.bench.measure import Competitor, clock_of, sqnr, thread_count, time_in_turn
 from lmb_quant.bench.suite.plan.cell import Cell
 from lmb_quant.bench.suite.plan.schema import FLOAT
 from lmb_quant.bench.suite.plan.schemes import BF16, ENGINE_INT8
 from lmb_quant.bench.suite.store import COMPILED, EAGER, ENGINE, PACKED, Store
 from lmb_quant.errors import LMBError, named_reason
-from lmb_quant.machine import Machine
+from lmb_quant.machine import Machine, multiplies_bf16
 from lmb_quant.modules import BinaryConv2d
 from lmb_quant.packing import convert
 from lmb_quant.stages import forward, why_not
@@ -132,7 +131,7 @@ def _forms(cell: Cell, store: Store, reasons: list[str]) -> Iterator[tuple[str, 
         if not why_not(network):
             yield ENGINE, _Form(lambda x: forward(network, x), network)
         return
-    if cell.host.scheme == BF16 and not has_bf16():
+    if cell.host.scheme == BF16 and not multiplies_bf16():
         reasons.append("the CPU has no instructions for bf16")
         return
     try:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -148,7 +147,7 @@ class Suite(BaseModel):
             LMBError: If there is no such suite or file, or its content is not a suite; names place, value and what is
                 allowed.
         """
-        text, place = find_text(source, "suite", dict(_shipped()))
+        text, place = find_text(source, "suite", files("lmb_quant.bench").joinpath("suites"))
         suite = validate(cls, parse_mapping(text, place, "a suite"), place)
         suite._place = place
         for key in ("upscale", "seeds"):
@@ -162,14 +161,3 @@ class Suite(BaseModel):
 def _check_distinct(values: list[int], where: str) -> None:
     if len(set(values)) < len(values):
         raise LMBError(f"{where}: {values!r} is not allowed. Each may stand there once.")
-
-
-def suite_names() -> list[str]:
-    """Names of the shipped suites, sorted."""
-    return sorted(name for name, _ in _shipped())
-
-
-def _shipped() -> Iterator[tuple[str, str]]:
-    for file in files("lmb_quant.bench").joinpath("suites").iterdir():
-        if file.name.endswith(".yaml"):
-            yield file.name.removesuffix(".yaml"), file.read_text(encoding="utf-8")

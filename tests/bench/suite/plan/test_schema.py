@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """lmb_quant/bench/suite/plan/schema.py and methods.py: what a suite may say."""
 
+from importlib.resources import files
+
 import pytest
 
 from lmb_quant import LMBError
 from lmb_quant.bench.suite.plan.methods import resolve_methods
-from lmb_quant.bench.suite.plan.schema import Suite, suite_names
+from lmb_quant.bench.suite.plan.schema import Suite
 from lmb_quant.bench.suite.plan.schemes import HOSTS
 from lmb_quant.recipe import Recipe, recipe_names
+from lmb_quant.strict_yaml import shipped_names
+
+NAMES = shipped_names(files("lmb_quant.bench").joinpath("suites"))
 
 
-@pytest.mark.parametrize("name", suite_names())
+@pytest.mark.parametrize("name", NAMES)
 def test_shipped_suite_is_a_suite(name):
     suite = Suite.load(name)
     assert suite.name == name
@@ -20,7 +25,7 @@ def test_shipped_suite_is_a_suite(name):
 
 
 def test_shipped_suites():
-    assert {"smoke", "quick", "full"} <= set(suite_names())
+    assert {"smoke", "quick", "full"} <= set(NAMES)
 
 
 def test_all_is_every_shipped_recipe_every_host_scheme_bicubic_and_float():
