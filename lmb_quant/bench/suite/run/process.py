@@ -20,7 +20,6 @@ from lmb_quant.files import write_atomically
 from . import worker
 
 _TAIL = 15
-_PATIENCE = 60.0  # seconds: an iteration and a checkpoint
 
 
 class Outcome(Enum):
@@ -73,7 +72,7 @@ def _exit_code(command: list[str], own: Mapping[str, str], log: BinaryIO, stop: 
                 continue
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=_PATIENCE)
+            process.wait(timeout=worker.PATIENCE)
         process.kill()
         return None
 

@@ -104,7 +104,9 @@ def _scaled(key: str, value: Any, ratio: float) -> Any:
     """What a scheduler counts in steps, for a training of another length."""
     if key not in ("milestones", "periods", "restarts", "T_max"):
         return value
-    return [_scaled(key, each, ratio) for each in value] if isinstance(value, list) else max(1, round(value * ratio))
+    if isinstance(value, list):
+        return [_scaled(key, each, ratio) for each in value]
+    return max(1, round(value * ratio)) if value else value
 
 
 def best_rates(found: _Tried) -> dict[str, dict[str, float]]:

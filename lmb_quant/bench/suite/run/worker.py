@@ -44,8 +44,8 @@ from .options import training_options
 DONE, FAILED, BUSY = 0, 1, 3
 """Exit codes; busy: another process works on the cell."""
 
-_PATIENCE = 60.0
-"""Seconds that a process without its runner has for an iteration and a checkpoint."""
+PATIENCE = 60.0
+"""Seconds that a process has for an iteration and a checkpoint once it is to end."""
 
 
 def do_cell(cell: Cell, store: Store) -> int:
@@ -144,7 +144,7 @@ def _end_with_parent() -> None:
         while os.read(0, 4096):  # not sys.stdin, whose lock this thread would hold while Python ends
             pass
         os.kill(os.getpid(), signal.SIGTERM)  # a training writes a checkpoint
-        time.sleep(_PATIENCE)
+        time.sleep(PATIENCE)
         os._exit(FAILED)
 
     threading.Thread(target=wait, daemon=True).start()

@@ -68,8 +68,9 @@ def test_what_is_trained_is_the_suite_but_for_rate_steps_and_images(suite, write
     assert trial.networks["net"].arch == loaded.networks["net"].arch
     assert trial.data.test == ["c"]
     assert trial.name == "tiny-rate-0.004"
-    suite["training"]["scheduler"] = {"type": "MultiStepLR", "milestones": [3, 5], "gamma": 0.5}
-    assert at_rate(Suite.load(write(suite)), 4e-3, 2).training.scheduler["milestones"] == [1, 2]
+    suite["training"]["scheduler"] = {"type": "MultiStepRestartLR", "milestones": [1, 5], "restarts": [0], "gamma": 0.5}
+    scheduler = at_rate(Suite.load(write(suite)), 4e-3, 2).training.scheduler
+    assert (scheduler["milestones"], scheduler["restarts"]) == ([1, 2], [0])
 
 
 def test_of_equal_rates_the_lowest_is_taken():
