@@ -78,9 +78,10 @@ def best_within(
     """
     if not 0 < budget < math.inf:
         raise LMBError(f"budget: {budget!r} is not allowed. Allowed: milliseconds above 0.")
-    fitting = sorted((card for card in cards() if card.upscale == upscale), key=_rank, reverse=True)
+    shipped = cards()
+    fitting = sorted((card for card in shipped if card.upscale == upscale), key=_rank, reverse=True)
     if not fitting:
-        known = ", ".join(str(factor) for factor in sorted({card.upscale for card in cards()}))
+        known = ", ".join(str(factor) for factor in sorted({card.upscale for card in shipped}))
         raise LMBError(f"SR factor: {upscale!r} is not allowed. Allowed: {known}.")
     measured: dict[str, float] = {}
     for card in fitting:
@@ -113,8 +114,7 @@ def milliseconds_of_all(threads: int | None = None, arithmetic: str = "float32")
 
 
 def _runs_in(arithmetic: str, name: str) -> bool:
-    convs = set_real_arithmetic(from_pretrained(name), arithmetic)
-    return arithmetic == "float32" or convs > 0
+    return arithmetic == "float32" or set_real_arithmetic(from_pretrained(name), arithmetic) > 0
 
 
 def _rank(card: Card) -> float:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lmb_quant.errors import LMBError, named_reason
 from lmb_quant.files import expanded
+from lmb_quant.upscaling.network import noise
 
 from basicsr.utils.registry import DATASET_REGISTRY
 
@@ -62,7 +63,7 @@ def sample_of(section: Mapping[str, Any], upscale: int) -> Tensor | None:
         return None
     channels = 1 if section.get("color") == "y" else 3
     side = (section.get("gt_size") or 0) // upscale or _SIDE
-    return torch.rand(1, channels, side, side, generator=torch.Generator().manual_seed(0))
+    return noise(channels, side)
 
 
 def try_forward(net: nn.Module, image: Tensor, place: str, *, upscale: int) -> None:

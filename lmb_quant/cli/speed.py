@@ -17,7 +17,10 @@ from lmb_quant.errors import LMBError
 
 _Rounds = Annotated[int, typer.Option(min=1, help="Timed runs of each form, all forms in turn.")]
 _Figures = Annotated[Path | None, typer.Option(help="Write the figures as JSON; the file must not exist.")]
+_Size = Annotated[tuple[int, int], typer.Option(min=1, help="Height and width of the input, pixels.")]
+_Threads = Annotated[int, typer.Option(min=1, help="CPU threads.")]
 _Smoke = Annotated[bool, typer.Option("--smoke", help="Tiny sizes: does it run?")]
+_TINY = (12, 16)
 
 
 @bench.callback(invoke_without_command=True)
@@ -52,12 +55,12 @@ def bench_kernels(
     channels: Annotated[
         str | None, typer.Option(help="Channel counts, each a layer; default: seven from 32 to 256, with --parts 64.")
     ] = None,
-    size: Annotated[tuple[int, int], typer.Option(min=1, help="Height and width of the input, pixels.")] = (180, 320),
+    size: _Size = (180, 320),
     isa: Annotated[
         list[str] | None, typer.Option(help="Instruction set (amx, avx512, avx2, neon, portable); again for more.")
     ] = None,
     rounds: _Rounds = 15,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    threads: _Threads = 1,
     parts: Annotated[
         bool, typer.Option("--parts", help="Cycles of each part inside the engine instead, beside its port limit.")
     ] = False,
@@ -69,7 +72,7 @@ def bench_kernels(
     from lmb_quant.bench.part_times import measure_parts
 
     if smoke:
-        size, rounds = (12, 16), 1
+        size, rounds = _TINY, 1
     if parts and threads != 1:
         raise LMBError(f"--threads: {threads} is not allowed with --parts. Allowed: 1.")
     channels = ("64" if parts else ",".join(map(str, CHANNELS))) if channels is None else channels
@@ -105,10 +108,7 @@ def bench_speed(
     recipe: Annotated[
         str | None, typer.Option(help="Recipe of the packed form, name or file.", show_default="lmb")
     ] = None,
-    size: Annotated[tuple[int, int], typer.Option(min=1, help="Height and width of the LR image, pixels.")] = (
-        180,
-        320,
-    ),
+    size: _Size = (180, 320),
     rounds: _Rounds = 9,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads, measured beside one thread.")] = 2,
     with_compiled: Annotated[
@@ -121,7 +121,7 @@ def bench_speed(
     from lmb_quant.bench.speed import measure_speed
 
     if smoke:
-        size, rounds = (12, 16), 1
+        size, rounds = _TINY, 1
         if network is None:
             blocks, num_feat = 1, 8
     with _figures(output) as (tell, write):
@@ -156,7 +156,7 @@ def bench_front(
     from lmb_quant.bench.front import measure_front
 
     with _figures(output) as (tell, write):
-        size, runs = ((12, 16), 1) if smoke else (None, rounds)
+        size, runs = (_TINY, 1) if smoke else (None, rounds)
         write(measure_front(suite, only=only or (), rounds=runs, threads=threads, size=size, tell=tell))
 
 
@@ -172,7 +172,7 @@ def bench_web(
     chromium: Annotated[
         Path | None, typer.Option(help="Program of Chromium or Chrome; default: it is looked for.")
     ] = None,
-    size: Annotated[tuple[int, int], typer.Option(min=1, help="Height and width of the input, pixels.")] = (180, 320),
+    size: _Size = (180, 320),
     rounds: _Rounds = 9,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of ONNX Runtime; the engine has one.")] = 1,
     output: _Figures = None,
@@ -183,7 +183,7 @@ def bench_web(
     from lmb_quant.bench.web.measure import NETWORKS, RUNTIME
 
     if smoke:
-        size, rounds = (12, 16), 1
+        size, rounds = _TINY, 1
     with _figures(output) as (tell, write):
         write(
             measure_web(
@@ -202,7 +202,7 @@ def bench_web(
 def bench_training_step(
     recipe: Annotated[list[str] | None, typer.Option(help="Only this recipe; may be given several times.")] = None,
     rounds: _Rounds = 15,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    threads: _Threads = 1,
     output: _Figures = None,
     smoke: _Smoke = False,
 ) -> None:

@@ -25,7 +25,8 @@ def listing(times: Mapping[str, float] | None = None) -> str:
     Returns:
         The table as text.
     """
-    sets = list(dict.fromkeys(test for card in cards() for test in card.scores))
+    shipped = cards()
+    sets = list(dict.fromkeys(test for card in shipped for test in card.scores))
 
     def measured(name: str) -> tuple[str, ...]:
         return () if times is None else (f"{times[name]:.0f}" if name in times else "",)
@@ -41,7 +42,7 @@ def listing(times: Mapping[str, float] | None = None) -> str:
             *measured(card.name),
             *(f"{card.scores[test].psnr:.2f}" if test in card.scores else "" for test in sets),
         )
-        for card in cards()
+        for card in shipped
     ]
     head = ("network", "upscale", "recipe", "steps", "KB", "OPs, G", *(() if times is None else ("ms/MP",)))
     columns = (*head, *(f"{test}, dB" for test in sets))

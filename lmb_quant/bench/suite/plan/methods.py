@@ -101,7 +101,7 @@ def _made(choice: dict[str, Any], where: str, place: str) -> Method:
     changes = {key: getattr(wanted, key) for key in ("activation", "weight", "unit") if getattr(wanted, key)}
     if changes:
         scheme = recipe.scheme.overridden(Override(match="*", **changes))
-        recipe = Recipe.load({**recipe.to_dict(), "scheme": scheme.model_dump(exclude_none=True)})
+        recipe = recipe.model_copy(update={"scheme": scheme})
     seeds = None if wanted.seeds is None else tuple(wanted.seeds)
     hooks = tuple(wanted.hooks)
     if wanted.arithmetic == "float32":

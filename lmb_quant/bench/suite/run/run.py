@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 
 from lmb_quant.bench.suite.measure.evaluate import check_images
@@ -46,11 +48,11 @@ def run(
     Raises:
         LMBError: If a network, the settings of the training or a test image cannot be used.
     """
-    _check(job)
+    missing, failed = job.missing, 0
+    _check(missing, job.suite.place)
     job.record()
     say(console, job.remark())
     scheduler = scheduler or run_locally(jobs or default_jobs(job.suite.threads))
-    missing, failed = job.missing, 0
     with RunProgress(missing, len(job.distinct), job.store, console) as progress:
         for cell, outcome in scheduler(missing, job.store, progress.tick):
             failed += outcome is Outcome.FAILED
@@ -84,10 +86,10 @@ def _told(cell: Cell, outcome: Outcome, store: Store) -> str:
     return outcome.value
 
 
-def _check(job: Job) -> None:
+def _check(cells: Sequence[Cell], place: str) -> None:
     """Finds at the start what would make every cell of a network, or on a test set, fail."""
     networks: set[tuple[str, int]] = set()
-    for cell in job.missing:
+    for cell in cells:
         if cell.network_g is None or (cell.network, cell.upscale) in networks:
             continue
         networks.add((cell.network, cell.upscale))
@@ -95,6 +97,7 @@ def _check(job: Job) -> None:
         if "recipe" in cell.network_g:  # it, and hooks, are one method's
             opt["network_g"] = {**cell.network_g, "recipe": None}
         opt["train"]["hooks"] = []
-        check_options(opt, f"{job.suite.place}: {cell.network}", is_train=True, with_images=False)
-    for name, folder, upscale in {(each.name, each.folder, cell.upscale) for cell in job.missing for each in cell.test}:
-        check_images(folder, upscale, f"{job.suite.place}: data.test: {name}")
+        check_options(opt, f"{place}: {cell.network}", is_train=True, with_images=False)
+    sets = dict.fromkeys((each.name, each.folder, cell.upscale) for cell in cells for each in cell.test)
+    for name, folder, upscale in sets:
+        check_images(folder, upscale, f"{place}: data.test: {name}")

@@ -104,3 +104,9 @@ def test_a_suite_without_images_asks_for_them(suite, write, tmp_path):
 
     with pytest.raises(LMBError, match=r"Give --data DIR with the folders train/a, test/c"):
         prepare(write(suite), data=None, output=tmp_path / "out")
+
+
+def test_an_option_that_a_method_sets_to_null_stays_so():
+    (method,) = resolve_methods([{"name": "x", "recipe": "design", "activation": {"kernel": None}}], "here")
+    assert method.recipe.scheme.activation.options["kernel"] is None
+    assert method.recipe == Recipe.load(method.recipe.to_dict())
