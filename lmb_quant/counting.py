@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lmb_quant.errors import LMBError, named_reason
 from lmb_quant.modules import BinaryConv2d, PackedBinaryConv2d
-from lmb_quant.structure import copy_model
+from lmb_quant.structure import copy_without_hooks
 from lmb_quant.table import render
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -280,11 +280,11 @@ def _bits(weight: Tensor) -> int:
 def _trace(model: nn.Module, input_size: tuple[int, ...]) -> dict[str, list[_Run]]:
     """Runs a copy of the model and notes each layer's sizes; on the meta device, or for real where that fails."""
     try:
-        return _trace_on(copy_model(model).to("meta"), input_size)
+        return _trace_on(copy_without_hooks(model).to("meta"), input_size)
     except Exception:
         pass
     try:
-        return _trace_on(copy_model(model), input_size)
+        return _trace_on(copy_without_hooks(model), input_size)
     except Exception as error:
         raise LMBError(
             f"input_size: the model does not run on an input of size {input_size!r}: {named_reason(error)}"
@@ -302,8 +302,6 @@ def _trace_on(model: nn.Module, input_size: tuple[int, ...]) -> dict[str, list[_
         return hook
 
     for name, module in model.named_modules():
-        module._forward_hooks.clear()
-        module._forward_pre_hooks.clear()
         module.register_forward_hook(hook_for(name))
     like = next(model.parameters(), torch.zeros(()))
     model.eval()

@@ -13,16 +13,14 @@ import contextlib
 import os
 import re
 import secrets
-import signal
 import stat
 import sys
-import threading
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import BinaryIO
 
 from lmb_quant.errors import LMBError
+from lmb_quant.signals import signals_wait
 
 if sys.platform != "win32":
     import fcntl
@@ -48,7 +46,7 @@ def write_atomically(path: Path, data: bytes | bytearray, *, durable: bool = Tru
             before stays. Its cause is the OSError, where there was one.
     """
     try:
-        with _signals_wait(), _replacing(path, durable) as (_, file):
+        with signals_wait(), _replacing(path, durable) as (_, file):
             file.write(data)
     except OSError as error:
         raise LMBError(f"{path}: cannot be written: {error.strerror or error}.") from error
@@ -208,7 +206,7 @@ def check_folder(folder: Path) -> None:
     """
     try:
         remove_leftovers(folder)
-        with _signals_wait(), _temporary_in(folder) as (_, file):
+        with signals_wait(), _temporary_in(folder) as (_, file):
             file.write(_PROBE)
             file.flush()
     except OSError as error:
@@ -297,30 +295,3 @@ def _flush_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-@contextlib.contextmanager
-def _signals_wait() -> Iterator[None]:
-    """INT, TERM and HUP act at the end of the block where they would end the process; others' handlers stay."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    ending = (signal.SIG_DFL, signal.default_int_handler)
-    names = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.getsignal(number) for number in names}
-    caught: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        caught.append(number)
-
-    try:
-        for number, handler in before.items():
-            if handler in ending:
-                signal.signal(number, note)
-        yield
-    finally:
-        for number, handler in before.items():
-            if handler in ending:
-                signal.signal(number, handler)
-        for number in caught[:1]:
-            signal.raise_signal(number)

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.utils import skip_init
 
 from lmb_quant.errors import LMBError, unknown_name
+from lmb_quant.ops.geometry import keeps_sides, padding_of
 
 
 class Part(nn.Module, ABC):
@@ -97,12 +98,7 @@ def make_part(table: Mapping[str, type[_P]], what: str, conv: nn.Conv2d, name: s
 
 def keeps_size(conv: nn.Conv2d) -> bool:
     """Whether a convolution's output has the height and width of its input, whatever they are."""
-    if any(step > 1 for step in conv.stride):
-        return False
-    if isinstance(conv.padding, str):
-        return conv.padding == "same"
-    sizes = zip(conv.padding, conv.dilation, conv.kernel_size, strict=True)
-    return all(2 * padding == dilation * (kernel - 1) for padding, dilation, kernel in sizes)
+    return keeps_sides(conv.kernel_size, conv.stride, padding_of(conv), conv.dilation)
 
 
 def zero_layer(layer: type[_L], *args: Any, **options: Any) -> _L:

@@ -44,7 +44,8 @@ class PlannedLayer:
     """One row of a plan.
 
     Invariants: ``config`` is given exactly where ``decision`` is ``"binary"``; bytes are those of weight and bias in
-    float32 before, and of the packed weight, its scale and the unit's float32 parameters after.
+    float32 before, and of the packed weight, its scale and the unit's float32 parameters after. ``is_skipped`` says
+    whether nothing but an override's ``skip_layer`` keeps it from becoming binary.
     """
 
     names: tuple[str, ...]
@@ -56,6 +57,7 @@ class PlannedLayer:
     bytes_before: int
     bytes_after: int
     torchao: dict[str, Any] | None = None
+    is_skipped: bool = False
 
     @property
     def name(self) -> str:
@@ -331,6 +333,7 @@ class _Planner:
         before = _bytes(module)
         shape = () if is_lazy(weights[0]) else tuple(weights[0].shape)
         float_rule = self._float_rule(module)
+        is_skipped = float_rule is None
         if float_rule is None:
             assert isinstance(module, nn.Conv2d)
             override = self._override(names)
@@ -354,9 +357,9 @@ class _Planner:
         kind = type(module).__name__
         other = next((other for other in self.recipe.others if _any_match(other.match, names)), None)
         if other is None:
-            return PlannedLayer(names, kind, shape, "float", float_rule, None, before, before)
+            return PlannedLayer(names, kind, shape, "float", float_rule, None, before, before, is_skipped=is_skipped)
         rule = f"others: {other.match}"
-        return PlannedLayer(names, kind, shape, "torchao", rule, None, before, before, other.torchao)
+        return PlannedLayer(names, kind, shape, "torchao", rule, None, before, before, other.torchao, is_skipped)
 
     def _float_rule(self, module: nn.Module) -> str | None:
         """The rule that keeps a layer float; None where it may become binary."""
@@ -412,7 +415,7 @@ class _Planner:
 
     def _check_patterns(self, layers: tuple[PlannedLayer, ...]) -> None:
         """Raises for a pattern without effect; tokens describe a kind of layer, which a model may lack."""
-        binary = [layer for layer in layers if layer.config or layer.rule.endswith(": skip_layer")]
+        binary = [layer for layer in layers if layer.config or layer.is_skipped]
         kept = [layer for layer in layers if not layer.config]
         sections = (
             ("targets", [t for t in self.recipe.targets if t != "Conv2d"], layers),

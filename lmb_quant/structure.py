@@ -88,6 +88,15 @@ def copy_model(model: nn.Module, instead: Mapping[Any, Any] | None = None) -> nn
     return copy.deepcopy(model, memo | {id(old): new for old, new in (instead or {}).items()})
 
 
+def copy_without_hooks(model: nn.Module) -> nn.Module:
+    """:func:`copy_model`, but nothing of others sees or changes what runs in the copy."""
+    copied = copy_model(model)
+    for module in copied.modules():
+        module._forward_hooks.clear()
+        module._forward_pre_hooks.clear()
+    return copied
+
+
 def inside_binary(model: nn.Module) -> set[nn.Module]:
     """The modules inside binary convolutions: parts of their unit, which play no part of their own in the network."""
     return {
@@ -225,15 +234,13 @@ class _Probe:
     """A copy of the model, without hooks of others, that records its runs."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.model = copy_model(model)
+        self.model = copy_without_hooks(model)
         self.model.eval()
         self.convs: dict[str, nn.Conv2d] = {}
         self.recorder = _Recorder()
         self.uses: list[_Use] = []
         inner = inside_binary(self.model)
         for name, module in self.model.named_modules():
-            module._forward_hooks.clear()
-            module._forward_pre_hooks.clear()
             if module in inner:
                 continue
             if _is_conv(module):

@@ -636,6 +636,12 @@ def test_others_in_a_plan():
         lmb.plan(many(), recipe(others=[{**OTHERS[0], "match": "body.1"}]))
 
 
+def test_a_layer_that_an_override_leaves_to_torchao():
+    skipped = [{"match": "body.1", "skip_layer": True}]
+    planned = lmb.plan(many(), recipe(overrides=skipped, others=[{**OTHERS[0], "match": "body.1"}]))
+    assert [layer.name for layer in planned.layers if layer.decision == "torchao"] == ["body.1"]
+
+
 # ---- the plan
 
 

@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from scipy import stats
 from torch import Tensor, nn
 
 from lmb_quant.errors import LMBError
+from lmb_quant.modules import BinaryConv2d
 
 from .layers import Layer
 
@@ -64,7 +67,9 @@ def weight_figures(module: nn.Module) -> WeightFigures | None:
 
 
 def flips(checkpoints: Sequence[Path], layers: Sequence[Layer]) -> list[Flips]:
-    """Compares the signs of binary layers' latent weights in checkpoints that follow each other.
+    """Compares the signs that binary layers compute with in checkpoints that follow each other.
+
+    Where binary weights have more values than -1 and +1, those of the latent weights.
 
     Args:
         checkpoints: ``net_g_<iteration>.pth``, the oldest first.
@@ -73,30 +78,38 @@ def flips(checkpoints: Sequence[Path], layers: Sequence[Layer]) -> list[Flips]:
     Raises:
         LMBError: If a file is no checkpoint of this network.
     """
-    names = [layer.name for layer in layers if layer.kind == "binary"]
-    if not names or len(checkpoints) < 2:
+    binary = [layer for layer in layers if layer.kind == "binary"]
+    if not binary or len(checkpoints) < 2:
         return []
     found: list[Flips] = []
     before: dict[str, Tensor] | None = None
     for path in checkpoints:
-        signs = _signs(path, names)
+        signs = _signs(path, binary)
         if before is not None:
-            ratios = {name: float((signs[name] != before[name]).double().mean()) for name in names}
+            ratios = {name: float((new != before[name]).double().mean()) for name, new in signs.items()}
             found.append(Flips(found[-1].last if found else _iteration(checkpoints[0]), _iteration(path), ratios))
         before = signs
     return found
 
 
-def _signs(path: Path, names: Sequence[str]) -> dict[str, Tensor]:
+def _signs(path: Path, layers: Sequence[Layer]) -> dict[str, Tensor]:
     from lmb_quant.integrations.basicsr.checkpoint import load_file  # the host is heavy and optional
 
     content = load_file(path)
     state = content.get("params", content)
-    keys = {name: f"{name}.weight" if name else "weight" for name in names}
-    missing = [key for key in keys.values() if not isinstance(state.get(key), Tensor)]
+    return {layer.name: _signs_of(layer, state, path) for layer in layers}
+
+
+def _signs_of(layer: Layer, state: Mapping[str, Any], path: Path) -> Tensor:
+    conv = copy.deepcopy(layer.module)
+    assert isinstance(conv, BinaryConv2d)
+    prefix = f"{layer.name}." if layer.name else ""
+    own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    missing = conv.load_state_dict(own, strict=False).missing_keys
     if missing:
-        raise LMBError(f"{path}: it is no checkpoint of this network: it lacks {missing[0]!r}.")
-    return {name: torch.as_tensor(state[key]) >= 0 for name, key in keys.items()}
+        raise LMBError(f"{path}: it is no checkpoint of this network: it lacks {prefix + missing[0]!r}.")
+    with torch.no_grad():
+        return (conv.binarize_weight(conv.weight) if conv.binarize_weight.is_pm1 else conv.weight) >= 0
 
 
 def _iteration(path: Path) -> int:

@@ -17,10 +17,11 @@ from torch.nn.modules import module as torch_module
 
 from lmb_quant.errors import LMBError
 from lmb_quant.ops import weight_scale
-from lmb_quant.ops._dispatch import PLAIN, something_records
+from lmb_quant.ops._dispatch import is_plain, something_records
 from lmb_quant.ops._library import find
 from lmb_quant.ops.binary_conv2d.spec import packed_act
 from lmb_quant.ops.binary_unit import Unit, binary_unit
+from lmb_quant.ops.geometry import output_sides, padding_of
 
 if TYPE_CHECKING:
     from .conv import BinaryConv2d
@@ -46,7 +47,7 @@ def why_reference(conv: BinaryConv2d) -> str:
         return f"rescaler {conv.config.rescale!r}"
     if max(conv.kernel_size) > 31:
         return f"kernel {tuple(conv.kernel_size)}"
-    if any(p.device.type != "cpu" or p.dtype != torch.float32 or type(p) not in PLAIN for p in conv.parameters()):
+    if any(p.dtype != torch.float32 or not is_plain(p) for p in conv.parameters()):
         return "parameters not float32 on the CPU"
     library, reason = find()
     return "" if library is not None else reason
@@ -81,34 +82,21 @@ def takes(conv: BinaryConv2d, x: Tensor) -> bool:
     """Whether a layer runs by the engine on ``(N, C, H, W)``: float32 on the CPU, or of 16 bits under autocast."""
     autocast = torch.is_autocast_enabled("cpu")
     return (
-        type(x) in PLAIN
-        and x.device.type == "cpu"
+        not _watched(conv)  # first: what compiles does not know all that is asked below
+        and is_plain(x)
         and (x.dtype == torch.float32 or (autocast and x.dtype in (torch.bfloat16, torch.float16)))
-        and x.layout == torch.strided
         and x.ndim == 4
         and x.shape[1] == conv.in_channels
         and x.numel() > 0
-        and all(side > 0 for side in _output_sides(conv, x))
-        and not (conv.config.skip and (*_output_sides(conv, x), conv.out_channels) != (*x.shape[2:], x.shape[1]))
-        and not _watched(conv)
+        and _fits(conv, x)
         and not why_reference(conv)
     )
 
 
-def _output_sides(conv: BinaryConv2d, x: Tensor) -> tuple[int, ...]:
-    top, left, bottom, right = padding_of(conv)
-    return tuple(
-        (side + ends - d * (k - 1) - 1) // s + 1
-        for side, ends, k, s, d in zip(
-            x.shape[2:], (top + bottom, left + right), conv.kernel_size, conv.stride, conv.dilation, strict=True
-        )
-    )
-
-
-def padding_of(conv: nn.Conv2d) -> tuple[int, int, int, int]:
-    """Zero padding of a convolution in pixels: top, left, bottom, right."""
-    left, right, top, bottom = conv._reversed_padding_repeated_twice
-    return top, left, bottom, right
+def _fits(conv: BinaryConv2d, x: Tensor) -> bool:
+    """Whether there is an output, and where the unit has a skip, one of the input's shape."""
+    sides = output_sides(x.shape[2:], conv.kernel_size, conv.stride, padding_of(conv), conv.dilation)
+    return min(sides) > 0 and (not conv.config.skip or (conv.out_channels, *sides) == tuple(x.shape[1:]))
 
 
 def _act_of(conv: BinaryConv2d) -> tuple[str | None, dict[str, Tensor]]:

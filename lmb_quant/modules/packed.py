@@ -31,11 +31,11 @@ from lmb_quant.ops.binary_conv2d.spec import (
     is_given,
     packed_act,
 )
+from lmb_quant.ops.geometry import keeps_sides, padding_of
 from lmb_quant.ops.threshold import Threshold, check_threshold
 
 from .activation import NONE
 from .conv import BinaryConv2d
-from .engine_path import padding_of
 from .last_reader import is_spent
 
 _BUFFERS = tuple(tensor.buffer for tensor in TENSORS.values())
@@ -129,9 +129,7 @@ class PackedConfig:
 
     @property
     def _keeps_size(self) -> bool:
-        reach = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
-        ends = [self.padding[0] + self.padding[2], self.padding[1] + self.padding[3]]
-        return self.stride == (1, 1) and ends == reach
+        return keeps_sides(self.kernel_size, self.stride, self.padding, self.dilation)
 
     def unit_macs(self, before: tuple[int, ...], after: tuple[int, ...]) -> int:
         """Real multiplications of one run: of thresholds, and of pixel factors, which are computed and applied.

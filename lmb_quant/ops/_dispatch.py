@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-PLAIN = (Tensor, nn.Parameter)
+_PLAIN = (Tensor, nn.Parameter)
 
 
 def something_records() -> bool:
@@ -22,4 +22,4 @@ def something_records() -> bool:
 
 def is_plain(x: Tensor) -> bool:
     """Whether a tensor is nothing but numbers in the CPU's memory."""
-    return type(x) in PLAIN and x.is_cpu and x.layout is torch.strided and not x.is_neg() and not x._is_zerotensor()
+    return type(x) in _PLAIN and x.is_cpu and x.layout is torch.strided and not x.is_neg() and not x._is_zerotensor()

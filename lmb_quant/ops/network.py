@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ._library import Library
 from .binary_conv2d import LayerArguments
-from .binary_conv2d._engine import described
+from .binary_conv2d.description import described
 
 STAGE_KINDS = ("range", "conv", "depthwise", "binary", "act", "add", "shuffle", "add_upscaled", "upscale")
 """In the order of ``lmbq_stage_kind``, from 1."""

@@ -19,7 +19,7 @@ from lmb_quant.errors import LMBError
 from lmb_quant.modules import PackedBinaryConv2d
 from lmb_quant.modules.arithmetic import INT8, multiplies_int8, set_real_arithmetic
 from lmb_quant.modules.engine_path import something_watches
-from lmb_quant.ops._dispatch import PLAIN
+from lmb_quant.ops._dispatch import is_plain
 from lmb_quant.ops._library import find
 from lmb_quant.ops.binary_conv2d.spec import ACTS, packed_act
 from lmb_quant.ops.network import EngineNetwork, StageArguments
@@ -86,8 +86,7 @@ def require_int8(model: nn.Module) -> None:
 
 
 def _fits(x: Tensor) -> bool:
-    plain = type(x) in PLAIN and x.device.type == "cpu" and x.dtype == torch.float32 and x.layout == torch.strided
-    return plain and x.ndim == 4 and x.numel() > 0
+    return is_plain(x) and x.dtype == torch.float32 and x.ndim == 4 and x.numel() > 0
 
 
 _entries: WeakIdKeyDictionary = WeakIdKeyDictionary()
@@ -192,8 +191,7 @@ def _made(model: nn.Module, modules: list[nn.Module]) -> EngineNetwork:
         if changed or "forward" in vars(module) or module._compiled_call_impl is not None:
             raise LMBError(f"the forward of {type(module).__name__} was changed or compiled")
     for tensor in (*model.parameters(), *model.buffers()):
-        plain = type(tensor) in PLAIN and tensor.device.type == "cpu"
-        if not plain or tensor.dtype not in (torch.float32, torch.uint8):
+        if not is_plain(tensor) or tensor.dtype not in (torch.float32, torch.uint8):
             raise LMBError("parameters not float32 on the CPU")
     stages: Stages = model.stages()  # type: ignore[operator]
     return EngineNetwork(library, list(_arguments(stages)), stages.channels)

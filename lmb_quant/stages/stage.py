@@ -11,8 +11,8 @@ from torch import nn
 
 from lmb_quant.errors import LMBError
 from lmb_quant.modules import PackedBinaryConv2d
-from lmb_quant.modules.engine_path import padding_of
 from lmb_quant.ops.binary_conv2d.spec import packed_act
+from lmb_quant.ops.geometry import padding_of
 
 MODES = ("bilinear", "bicubic")
 

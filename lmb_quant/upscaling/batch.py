@@ -21,13 +21,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from lmb_quant.errors import LMBError
+from lmb_quant.signals import ended_by_signals
 
 from .console import Reporter
 from .formats import FORMATS, READ_ENDINGS, check_fits
 from .image_file import ImageFile
 from .inputs import Job, check_free
 from .reading import MAX_PIXELS, read_image
-from .signals import ended_by_signals
 from .upscaler import Upscaler
 from .writing import write_image
 

@@ -29,6 +29,17 @@ def test_packed_layers_have_no_latent_weights():
 
 
 @needs_basicsr
+def test_signs_are_those_that_compute(tmp_path):
+    net = binarize(chain(3, 8, 8, 3), "irnet")  # its binary weights are the signs of w - mean(w)
+    layers, _ = find_layers(net, "net", (1, 3, 8, 8))
+    paths = [tmp_path / "net_g_1.pth", tmp_path / "net_g_2.pth"]
+    torch.save({"params": net.state_dict()}, paths[0])
+    net[2].weight.data += 10
+    torch.save({"params": net.state_dict()}, paths[1])
+    assert flips(paths, layers)[0].ratios == {"2": 0}
+
+
+@needs_basicsr
 def test_flips_are_counted(tmp_path):
     net = binarize(chain(3, 8, 8, 8, 3), "lmb")
     layers, _ = find_layers(net, "net", (1, 3, 8, 8))

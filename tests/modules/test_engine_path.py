@@ -321,6 +321,11 @@ def test_what_the_engine_does_not_take_goes_to_the_reference(name, monkeypatch):
         hook.remove()
 
 
+def test_a_view_whose_memory_holds_the_negative_is_read_right():
+    net, x = layer(skip=True), torch.randn(1, 8, 5, 5)
+    assert torch.equal(net(torch._neg_view(-x)), net(x))
+
+
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_without_gradients(mode):
     torch.manual_seed(0)

@@ -339,7 +339,9 @@ def test_an_activation_function_without_a_stage():
 
 
 @pytest.mark.parametrize(
-    "x", [torch.rand(1, 5, 4, 4), torch.rand(4, 4, 4), torch.rand(0, 4, 4, 4)], ids=["5", "3-D", "0"]
+    "x",
+    [torch.rand(1, 5, 4, 4), torch.rand(4, 4, 4), torch.rand(0, 4, 4, 4), torch._neg_view(torch.rand(1, 4, 4, 4))],
+    ids=["5", "3-D", "0", "negative view"],
 )
 def test_other_inputs_are_the_modules_affair(x):
     net = Plain(nn.Conv2d(4, 4, 1))

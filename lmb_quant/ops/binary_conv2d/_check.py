@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lmb_quant.errors import LMBError, unknown_name
+from lmb_quant.ops.geometry import output_sides
 from lmb_quant.ops.threshold import check_threshold
 
 from .spec import ACT_ON, ACTS, TENSORS, LayerArguments
@@ -20,12 +21,8 @@ _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 def output_size(x: Tensor, arguments: LayerArguments) -> tuple[Any, ...]:
     """``(N, O, H', W')`` for an input ``(N, C, H, W)``; sizes may be symbolic."""
     a = arguments
-    ends = (a.padding[0] + a.padding[2], a.padding[1] + a.padding[3])
-    spatial = (
-        (size + end - d * (k - 1) - 1) // s + 1
-        for size, end, k, s, d in zip(x.shape[2:], ends, a.kernel_size, a.stride, a.dilation, strict=True)
-    )
-    return (x.shape[0], a.weight_packed.shape[0], *spatial)
+    sides = output_sides(x.shape[2:], a.kernel_size, a.stride, a.padding, a.dilation)
+    return (x.shape[0], a.weight_packed.shape[0], *sides)
 
 
 def check(x: Tensor, a: LayerArguments) -> None:

@@ -13,11 +13,11 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.text import Text
 
 from lmb_quant.errors import LMBError
+from lmb_quant.signals import ended_by_signals
 
 from ..batch import HOPELESS, Rules
 from ..console import Reporter
 from ..inputs import Job, check_free
-from ..signals import ended_by_signals
 from ..upscaler import Upscaler
 from .clip import Encoding as Encoding
 from .clip import Result, check_encoding, upscale_clip
