@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lmb_quant.errors import LMBError, named_reason
 from lmb_quant.modules import BinaryConv2d, PackedBinaryConv2d
-from lmb_quant.structure import copy_without_hooks
+from lmb_quant.structure import check_input_size, copy_without_hooks
 from lmb_quant.table import render
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -152,10 +152,7 @@ def summary(model: nn.Module, input_size: tuple[int, ...] = (1, 3, 180, 320)) ->
     Raises:
         LMBError: If ``input_size`` is no size, or the model does not run on an input of it.
     """
-    if not isinstance(input_size, Sequence) or not all(isinstance(side, int) and side > 0 for side in input_size):
-        raise LMBError(
-            f"input_size: {input_size!r} is not allowed. Allowed: the input's size, such as (1, 3, 180, 320)."
-        )
+    check_input_size(input_size)
     runs = _trace(model, tuple(input_size))
     binary = tuple(
         f"{name}.{child}".lstrip(".")

@@ -42,8 +42,8 @@ def export_onnx(model: nn.Module, path: str | Path, input_size: tuple[int, int, 
             traced with 2, for a size of 1 would be taken as fixed.
 
     Raises:
-        LMBError: If the network is not packed, not on the CPU or does not run on ``input_size``, packages are missing
-            or broken, the file cannot be written, or the exporter fails.
+        LMBError: If the network is not packed, not float32 on the CPU or does not run on ``input_size``, packages are
+            missing or broken, the file cannot be written, or the exporter fails.
         TypeError: If ``model`` is not a module.
     """
     path = Path(path)
@@ -81,7 +81,7 @@ def _packed(model: nn.Module) -> nn.Module:
     """The network without wrappers.
 
     Raises:
-        LMBError: If it is not packed, or not on the CPU.
+        LMBError: If it is not packed, or not float32 on the CPU.
         TypeError: If it is not a module.
     """
     model = unwrapped(model)
@@ -92,6 +92,8 @@ def _packed(model: nn.Module) -> nn.Module:
     for name, tensor in chain(model.named_parameters(), model.named_buffers()):
         if tensor.device.type != "cpu":
             raise LMBError(f"model: {name!r} is on {tensor.device}. Allowed: a network on the CPU, with its values.")
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise LMBError(f"model: {name!r} is {tensor.dtype}. Allowed: torch.float32; model.float() makes it so.")
     return model
 
 

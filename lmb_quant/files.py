@@ -86,6 +86,8 @@ def check_writable(path: Path) -> None:
         LMBError: If the file or its folder cannot be: the path is a folder, a pipe or a device, its folder does not
             exist, is none or is not writable, the name is too long, the disk is full.
     """
+    if "\0" in str(path):
+        raise LMBError(f"{str(path)!r}: a name has no null characters. Allowed: another name.")
     if os.path.isdir(path):
         raise LMBError(f"{path}: it is a folder. Allowed: a file in an existing folder.")
     place = _place(path)

@@ -48,10 +48,17 @@ def register_part(table: dict[str, type[_P]], what: str, name: str, source: str,
     """Enters a class into the table of its kind.
 
     Raises:
-        LMBError: If the name is taken.
+        LMBError: If the name is taken, or an option has no annotation.
     """
     if name in table:
         raise LMBError(f"{what} name {name!r} is already taken by {table[name].__qualname__}.")
+    hints = get_type_hints(cls.__init__)
+    for parameter in inspect.signature(cls).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in hints:
+            raise LMBError(
+                f"{what} {name!r}: the option {parameter.name!r} has no annotation, by which recipes are checked. "
+                f"Allowed: one such as {parameter.name}: int."
+            )
     cls.recipe_name, cls.source = name, source
     table[name] = cls
 

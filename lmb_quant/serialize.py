@@ -90,6 +90,7 @@ def save(model: nn.Module, path: str | Path, *, real_weights: RealWeights = "flo
     layers = packed_convs_by_name(model)
     if not layers or any(isinstance(m, BinaryConv2d) for m in model.modules()):
         raise LMBError("model: it is not packed. Use convert() first.")
+    _check_name(path)
     check_writable(path)
     arch, recipe = architecture_of(model), recipe_of(model)
     tensors, encoded = _plain(model, _real_weights(model) if real_weights == "int8" else set())
@@ -124,6 +125,7 @@ def load(path: str | Path, model: nn.Module | None = None) -> nn.Module:
     """
     path = Path(path)
     try:
+        _check_name(path)
         _check_file(path)
         return _load(path, model)
     except SafetensorError as error:
@@ -215,6 +217,16 @@ def _stored(tensor: Tensor) -> Tensor:
         allowed = ", ".join(map(str, DTYPES.values()))
         raise LMBError(f"{kind}: it cannot be stored. Allowed: dense tensors with values, of {allowed}.")
     return tensor.detach().cpu().contiguous().clone()
+
+
+def _check_name(path: Path) -> None:
+    """Refuses a name that safetensors cannot open."""
+    try:
+        fits = "\0" not in str(path) and bool(str(path).encode())
+    except UnicodeEncodeError:
+        fits = False
+    if not fits:
+        raise LMBError(f"path: {str(path)!r} cannot be opened by safetensors. Allowed: a name in UTF-8 without zeros.")
 
 
 def _check_file(path: Path) -> None:

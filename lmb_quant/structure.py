@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import random
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._pytree import tree_leaves
 
-from lmb_quant.errors import RecipeError, named_reason
+from lmb_quant.errors import LMBError, RecipeError, named_reason
 from lmb_quant.modules import BinaryConv2d
 
 _UPSAMPLING = {
@@ -160,6 +160,17 @@ class _Recorder(TorchFunctionMode):
         return result
 
 
+def check_input_size(input_size: object, error: type[LMBError] = LMBError) -> None:
+    """Refuses what is no size of an input.
+
+    Raises:
+        LMBError: If it is anything but whole numbers from 1; ``error`` is raised.
+    """
+    is_size = isinstance(input_size, Sequence) and not isinstance(input_size, str) and len(input_size) > 0
+    if not is_size or not all(isinstance(side, int) and side > 0 for side in input_size):
+        raise error(f"input_size: {input_size!r} is not allowed. Allowed: the input's size, such as (1, 3, 180, 320).")
+
+
 def find_structure(model: nn.Module, input_size: tuple[int, ...] | None = None) -> Structure:
     """Finds the parts that a model's convolutions play.
 
@@ -172,8 +183,10 @@ def find_structure(model: nn.Module, input_size: tuple[int, ...] | None = None) 
         registration order count as ``first`` and ``last``, and ``how`` says so; ``found`` is then false.
 
     Raises:
-        RecipeError: If ``input_size`` is given and the model does not run on it.
+        RecipeError: If ``input_size`` is given and is no size, or the model does not run on it.
     """
+    if input_size is not None:
+        check_input_size(input_size, RecipeError)
     inner = inside_binary(model)
     convs = [module for module in model.modules() if _is_conv(module) and module not in inner]
     if not convs:

@@ -68,4 +68,7 @@ def _copy(values: dict[str, Tensor], network: nn.Module) -> None:
     for name, value in values.items():
         if type(value.detach()) is not Tensor:
             raise LMBError(f"tensor {name!r}: {type(value).__name__} is not trained on. Allowed: plain tensors.")
+        if name not in state or state[name].shape != value.shape:
+            allowed = f"of shape {tuple(state[name].shape)}" if name in state else f"one of {type(network).__name__}"
+            raise LMBError(f"tensor {name!r}: shape {tuple(value.shape)} is not allowed. Allowed: {allowed}.")
         state[name].copy_(value)

@@ -155,6 +155,8 @@ def test_what_onnx_refuses(tmp_path, monkeypatch):
             lmb.export_onnx(packed, path)
     with pytest.raises(LMBError, match=r"is on meta. Allowed: a network on the CPU"):
         lmb.export_onnx(copy.deepcopy(packed).to("meta"), tmp_path / "net.onnx")
+    with pytest.raises(LMBError, match=r"is torch.float16. Allowed: torch.float32; model.float\(\)"):
+        lmb.export_onnx(copy.deepcopy(packed).half(), tmp_path / "net.onnx")
     half = lmb.binarize(small_net(), "lmb")
     half[2] = packed[2]
     with pytest.raises(LMBError, match="binary layers that are not packed"):

@@ -576,6 +576,12 @@ def test_not_a_module():
         lmb.plan("net", "lmb")
 
 
+@pytest.mark.parametrize("size", [5, "x", (), (0, 3, 8, 8), (1, 3, 8.0, 8)])
+def test_what_is_no_input_size(size):
+    with pytest.raises(RecipeError, match=r"input_size: .* is not allowed. Allowed: the input's size"):
+        lmb.plan(small_net(), "lmb", input_size=size)
+
+
 def test_input_size_that_does_not_fit_is_an_error():
     with pytest.raises(RecipeError, match=r"input_size: the model does not run on an input of size \(1, 4, 8, 8\)"):
         lmb.binarize(small_net(), "lmb", input_size=(1, 4, 8, 8))

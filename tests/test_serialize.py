@@ -318,6 +318,14 @@ def test_files_made_by_hand(path):
             lmb.load(path)
 
 
+@pytest.mark.parametrize("name", [os.fsdecode(b"n\xff.safetensors"), "n\0.safetensors"])
+def test_names_that_safetensors_cannot_open(name, path, tmp_path):
+    with pytest.raises(LMBError, match=r"cannot be opened by safetensors. Allowed: a name in UTF-8"):
+        lmb.save(lmb.load(path), tmp_path / name)
+    with pytest.raises(LMBError, match=r"cannot be opened by safetensors. Allowed: a name in UTF-8"):
+        lmb.load(tmp_path / name)
+
+
 def test_what_is_no_file(path, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for place in (tmp_path, tmp_path / "pipe", Path("/dev/zero")):

@@ -102,6 +102,17 @@ def test_what_has_no_training_form(name):
         lmb.unpack(for_inference(make()))
 
 
+def test_a_real_layer_of_another_shape_is_not_spread_over_the_old_one():
+    net = NETWORKS["spatial"]()
+    net.conv_first = nn.Conv2d(3, net.conv_first.out_channels, 1)
+    with pytest.raises(LMBError, match=r"tensor 'conv_first.weight': shape \(\d+, 3, 1, 1\) .* Allowed: of"):
+        lmb.unpack(net)
+    net = NETWORKS["spatial"]()
+    net.extra = nn.Conv2d(3, 3, 1)
+    with pytest.raises(LMBError, match=r"tensor 'extra.weight': .* Allowed: one of LMB"):
+        lmb.unpack(net)
+
+
 def test_another_recipe_does_not_fit():
     net = NETWORKS["spatial"]()
     remember_recipe(net, Recipe.load("lmb"))

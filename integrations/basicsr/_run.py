@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from lmb_quant.errors import LMBError
+from lmb_quant.files import make_folder
 from lmb_quant.strict_yaml import dump_yaml
 
 from basicsr.utils.logger import initialized_logger
@@ -47,8 +48,10 @@ def run(prog: str, pipeline: Callable[[str], None], argv: Sequence[str] | None, 
             _option_file(args, f"{prog} {' '.join(map(_quoted, arguments))}", is_train=is_train) as path,
             _argv(prog, path, args),
         ):
+            if not is_train:  # a training looks for its own
+                make_folder(Path.cwd() / "results")
             pipeline(os.getcwd())
-    except LMBError as error:
+    except (LMBError, OSError) as error:  # BasicSR writes pictures and logs, which a full disk refuses
         if os.environ.get("RANK", "0") == "0" or torch.distributed.is_initialized():
             sys.stderr.write(f"error: {error}\n")
         return 2

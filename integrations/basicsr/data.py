@@ -101,6 +101,11 @@ class HRImageDataset(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.store)
 
+    @property
+    def shortest_side(self) -> int:
+        """Pixels of the shortest side of all HR images."""
+        return self.store.shortest_side
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         upscale = self.upscales[0] if len(self.upscales) == 1 else random.choice(self.upscales)
         hr, lr = self.store.pair(index, upscale)

@@ -150,6 +150,12 @@ class ImageStore:
         """HR images that did not fit into the budget."""
         return sum(hr is None for hr in self._hr)
 
+    @property
+    def shortest_side(self) -> int:
+        """Pixels of the shortest side of all HR images."""
+        upscale, images = next(iter(self._lr.items()))
+        return min(upscale * min(lr.shape[:2]) for lr in images)
+
     def pair(self, index: int, upscale: int) -> tuple[BGRImage, BGRImage]:
         """Returns HR ``(H, W, 3)`` and LR ``(H / upscale, W / upscale, 3)``, BGR, uint8; not to be written to."""
         hr = self._hr[index]

@@ -54,6 +54,11 @@ def _check(opt: dict[str, Any], place: str, *, is_train: bool, with_images: bool
     kind = schema.TrainOptions if is_train else schema.TestOptions
     options = validate(kind, opt, place)
     _adopt(opt, options)
+    if options.num_gpu != "auto" and options.num_gpu > torch.cuda.device_count():
+        raise LMBError(
+            f"num_gpu: {options.num_gpu} is not allowed: PyTorch can use {torch.cuda.device_count()} GPUs here. "
+            "Allowed: that many at most, or auto; 0 is the CPU."
+        )
     datasets = _check_datasets(options.datasets, place, is_train=is_train)
     for phase, dataset in datasets.items():
         _adopt(opt["datasets"][phase], dataset)
@@ -79,7 +84,9 @@ def _check(opt: dict[str, Any], place: str, *, is_train: bool, with_images: bool
     if is_train:
         trials.try_training(net, opt, samples["train"])
     for phase, section in opt["datasets"].items() if with_images else ():
-        trials.try_images(section, f"datasets.{phase}", upscale=options.scale, is_train=phase == "train")
+        side = trials.try_images(section, f"datasets.{phase}", upscale=options.scale, is_train=phase == "train")
+        if phase != "train" and side is not None:
+            _check_borders(opt.get("val", {}).get("metrics") or {}, f"datasets.{phase}", side)
 
 
 def _adopt(opt: dict[str, Any], section: BaseModel) -> None:
@@ -161,6 +168,18 @@ def _check_val(opt: dict[str, Any], *, is_train: bool) -> None:
             if isinstance(parameters[key], bool) and not isinstance(value, bool):
                 raise LMBError(f"{place}.{key}: {value!r} is not allowed. Allowed: true, false.")
         trials.try_metric(place, function, arguments)
+
+
+def _check_borders(metrics: Mapping[str, Mapping[str, Any]], place: str, side: int) -> None:
+    """Refuses a border that leaves nothing of the smallest image, whose least side is ``side``."""
+    for name, metric in metrics.items():
+        border = metric.get("crop_border")
+        if metric["type"] in trials.LEAST_SIDES and border and side - 2 * border < trials.LEAST_SIDES[metric["type"]]:
+            most = (side - trials.LEAST_SIDES[metric["type"]]) // 2
+            raise LMBError(
+                f"val.metrics.{name}.crop_border: {border} is not allowed: an image of {place} has {side} pixels a "
+                f"side. Allowed: 0 to {max(most, 0)}."
+            )
 
 
 def _check_train(options: schema.TrainOptions) -> None:

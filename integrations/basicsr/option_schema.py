@@ -53,6 +53,7 @@ def _whole(least: int, *others: str, most: float = math.inf) -> BeforeValidator:
 
 
 _Count = Annotated[int, _whole(1)]
+_Patch = Annotated[int, _whole(1, most=4096)]
 _Whole = Annotated[int, _whole(0)]
 _Switch = Annotated[bool, _allowed("true, false", lambda value: isinstance(value, bool))]
 _Text = Annotated[str, _allowed("text", lambda value: isinstance(value, str))]
@@ -60,6 +61,7 @@ _Mapping = Annotated[dict[str, Any], _allowed("a mapping", lambda value: isinsta
 _Folders = Annotated[str | list[str], _allowed("a folder, or a list of folders", _is_folders)]
 _Name = Annotated[str, _allowed("text without '/'", _is_name)]
 _Decay = Annotated[float, _allowed("0 (off) or a number below 1", lambda value: is_number(value) and 0 <= value < 1)]
+_Rate = Annotated[float, _allowed("a number above 0", lambda value: is_number(value) and value > 0)]
 _Size = Annotated[float, _allowed("a number, 0 or more", lambda value: is_number(value) and value >= 0)]
 
 
@@ -79,6 +81,12 @@ class Named(_Section):
 
     model_config = ConfigDict(extra="allow")
     type: _Text
+
+
+class Optimizer(Named):
+    """``train.optim_g``."""
+
+    lr: _Rate | None = None
 
 
 class Scheduler(Named):
@@ -123,7 +131,7 @@ class HRImages(Dataset):
     """``HRImageDataset``."""
 
     dataroot_gt: _Folders
-    gt_size: _Count | None = None
+    gt_size: _Patch | None = None
     skip_small: _Switch = False
     use_hflip: _Switch = True
     use_rot: _Switch = True
@@ -149,7 +157,7 @@ class PairedImages(SingleImages):
 
     dataroot_gt: _Text
     filename_tmpl: _Text | None = None
-    gt_size: _Count | None = None
+    gt_size: _Patch | None = None
     use_hflip: _Switch = True
     use_rot: _Switch = True
 
@@ -176,7 +184,7 @@ class Train(_Section):
     """``train``; what ``hooks`` may hold, the hooks know."""
 
     ema_decay: _Decay = 0
-    optim_g: Named
+    optim_g: Optimizer
     scheduler: Scheduler
     total_iter: _Count
     warmup_iter: Annotated[int, _whole(-1)] = -1

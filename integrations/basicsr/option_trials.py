@@ -26,7 +26,9 @@ from .optim import make_optimizer, make_scheduler
 from .option_schema import DATASETS
 from .rng import isolated_rng
 
-_METRICS = ("calculate_psnr", "calculate_ssim")
+LEAST_SIDES = {"calculate_psnr": 1, "calculate_ssim": 11}
+"""Pixels a side that a metric needs after its border was cropped: SSIM's window has 11."""
+
 _SIDE = 48  # of an image whose size is not known: a multiple of the windows that networks have
 _T = TypeVar("_T")
 
@@ -113,7 +115,7 @@ def try_training(net: nn.Module, opt: dict[str, Any], image: Tensor | None) -> N
             raise LMBError(f"train.hooks: {type(hook).__name__}: {error}") from None
 
 
-def try_images(options: Mapping[str, Any], place: str, *, upscale: int, is_train: bool) -> None:
+def try_images(options: Mapping[str, Any], place: str, *, upscale: int, is_train: bool) -> int | None:
     """Makes a data set whose kind is known, once, or looks for the folders of another kind.
 
     Of ours every image is read; training uses the same ones. Of BasicSR's the first is.
@@ -124,14 +126,16 @@ def try_images(options: Mapping[str, Any], place: str, *, upscale: int, is_train
         upscale: SR factor.
         is_train: Whether it is trained on.
 
+    Returns:
+        Pixels of the shortest side of its HR images, or of the first one's of BasicSR's; None where it is not known.
+
     Raises:
         LMBError: If a folder is missing, or an image cannot be used.
     """
     own = copy.deepcopy(dict(options)) | {"phase": "train" if is_train else "val", "scale": upscale}
     try:
         if options["type"] == "HRImageDataset":
-            HRImageDataset(own)
-            return
+            return HRImageDataset(own).shortest_side
         for key in ("dataroot_gt", "dataroot_lq"):
             if isinstance(own.get(key), str):
                 folder = expanded(own[key])
@@ -142,7 +146,9 @@ def try_images(options: Mapping[str, Any], place: str, *, upscale: int, is_train
         raise LMBError(f"{place}: {error}") from None
     if options["type"] in DATASETS:
         with isolated_rng():
-            _attempt(place, lambda: registered(DATASET_REGISTRY, options["type"])(own)[0])
+            item = _attempt(place, lambda: registered(DATASET_REGISTRY, options["type"])(own)[0])
+        return min(item["gt"].shape[-2:]) if "gt" in item else None
+    return None
 
 
 def try_loss(place: str, loss: Callable[..., Any], options: Mapping[str, Any]) -> None:
@@ -173,10 +179,10 @@ def try_metric(place: str, metric: Callable[..., Any], options: Mapping[str, Any
     Raises:
         LMBError: If an argument is not allowed, or it fails.
     """
-    if getattr(metric, "__name__", "") not in _METRICS:
+    if getattr(metric, "__name__", "") not in LEAST_SIDES:
         return
     border = options.get("crop_border", 0)
-    side = 2 * border + 16  # SSIM's window has 11 pixels
+    side = 2 * border + max(LEAST_SIDES.values())
     shape = (3, side, side) if options.get("input_order") == "CHW" else (side, side, 3)
     image = np.zeros(shape, np.uint8)
     _attempt(place, lambda: metric(image, image, **options))

@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import logging
 import math
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from lmb_quant.errors import LMBError
+from lmb_quant.files import make_folder
 
 import basicsr.train
 from basicsr.utils import check_resume
@@ -22,6 +25,9 @@ from .progress import ProgressLogger
 from .run_record import record_run
 from .stopping import HeedlessWorker, stop_if_asked
 from .stream import SeededDataset, StreamSampler
+
+_PATIENCE = 10.0
+"""Seconds that a run waits for one of its name to end: the loaders of one that was killed live a little longer."""
 
 _build_dataset = basicsr.train.build_dataset
 _create_loaders = basicsr.train.create_train_val_dataloader
@@ -67,10 +73,35 @@ class _Run:
         self.state: dict[str, Any] | None = None
         self.notes: list[str] = []
         self.first, self.batches = 0, 1
+        self.lock: FileLock | None = None
+
+    def claim(self, opt: dict[str, Any]) -> None:
+        """Sees to it that no other training writes into the run's folder until :meth:`release`."""
+        if opt["rank"] != 0:
+            return
+        self.release()
+        root = Path(opt["path"]["experiments_root"])
+        make_folder(root.parent)
+        lock = FileLock(root.parent / f".{root.name}.lock")  # beside the folder, which may be renamed
+        try:
+            lock.acquire(timeout=_PATIENCE)
+        except Timeout:
+            allowed = "another name, or to wait for its end"
+            raise LMBError(f"name: {opt['name']!r}: another training writes into {root}. Allowed: {allowed}.") from None
+        except OSError as error:
+            raise LMBError(f"{root}: the folder cannot be used: {error.strerror or error}.") from error
+        self.lock = lock
+
+    def release(self) -> None:
+        """Lets others train under the run's name."""
+        if self.lock is not None:
+            self.lock.release()
+            self.lock = None
 
     def load_resume_state(self, opt: dict[str, Any]) -> dict[str, Any] | None:
         """Loads the last complete checkpoint's state; on any device, and below root_path rather than the cwd."""
         self.state, self.notes = None, []
+        self.claim(opt)
         path: Path | None = None
         if opt["auto_resume"]:
             path, self.notes = last_complete(Path(opt["path"]["training_states"]))
@@ -161,6 +192,17 @@ def install() -> None:
     train.load_resume_state = run.load_resume_state
     train.build_model = run.build_model
     train.MessageLogger = ProgressLogger
+    original = train.train_pipeline
+
+    @functools.wraps(original)
+    def train_pipeline(root_path: str) -> None:
+        try:
+            original(root_path)
+        finally:
+            run.release()
+
+    train.train_pipeline = train_pipeline
     record_fix("train_pipeline: resumes without a GPU, from the last complete checkpoint, at the same sample")
     record_fix("train_pipeline: SIGINT and SIGTERM stop it after the iteration, with a checkpoint")
+    record_fix("train_pipeline: two trainings of one name do not write into one folder")
     record_fix("train_pipeline: epochs are as long as the loader, so that training does not end early")

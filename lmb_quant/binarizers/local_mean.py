@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lmb_quant.errors import LMBError, unknown_name
 from lmb_quant.ops import Comparison, Threshold, check_surrogate, local_mean_sign
 from lmb_quant.ops.local_mean import GLOBAL, check_normalize, check_window
+from lmb_quant.ops.threshold import MAX_WINDOW
 
 from ._base import ActivationBinarizer, Golden
 from ._registry import activation_binarizer
@@ -38,7 +39,7 @@ class LocalMean(ActivationBinarizer):
 
     Args:
         channels: C of the input; needed for ``shift="channel"``.
-        window: Odd number of pixels, or ``"global"`` (mean of the whole map).
+        window: Odd number of pixels up to 255, as packed layers have, or ``"global"`` (mean of the whole map).
         shift: ``"channel"`` adds a learned number per channel, 0 at first, to the threshold; ``"none"`` does not.
         gain: ``"channel"`` multiplies the mean by a learned number per channel, 1/2 at first; ``"none"`` does not.
         surrogate: g.
@@ -65,6 +66,8 @@ class LocalMean(ActivationBinarizer):
     ) -> None:
         super().__init__()
         size = check_window(window)
+        if size > MAX_WINDOW:
+            raise LMBError(f"window: {window!r} is not allowed. Allowed: odd, 1 to {MAX_WINDOW}, or 'global'.")
         self.window = window
         self.surrogate = check_surrogate(surrogate)
         self.detach_threshold = detach_threshold

@@ -31,12 +31,12 @@ RealWeights = Annotated[
 ]
 
 
-def packed_network(name_or_file: str) -> nn.Module:
+def packed_network(name_or_file: str, argument: str = "--model") -> nn.Module:
     """A packed network by the name under which it comes with the package, or by its file."""
     from lmb_quant.serialize import load_named
 
     try:
-        return load_named(name_or_file, "--model")
+        return load_named(name_or_file, argument)
     except UnknownArchitectureError as error:
         try:
             from lmb_quant.integrations.spandrel import load_network  # a host is optional

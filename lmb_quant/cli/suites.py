@@ -155,7 +155,7 @@ def bench_pictures(
             raise LMBError(f"bench pictures: {name!r} names {names.count(name)} networks. Allowed: each its own name.")
         if name == "bicubic":
             raise LMBError("bench pictures: 'bicubic' is not allowed as a network's name: bicubic upscaling has it.")
-    networks = {name: Upscaler(packed_network(model)) for name, model in zip(names, models, strict=True)}
+    networks = {name: Upscaler(packed_network(model, "MODEL")) for name, model in zip(names, models, strict=True)}
     say(compare(networks, images, output, rows=rows, degradation=damage, force=force))
     say(f"{output}: {rows} images at most, those with the least gain of {names[0]}")
 

@@ -7,6 +7,7 @@ not float32 on the CPU, or a part is no stage.
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -26,6 +27,9 @@ from lmb_quant.ops.network import EngineNetwork, StageArguments
 
 from .stage import MODES, Act, Add, AddUpscaled, Binary, Conv, Range, Shuffle, Stages
 
+_SIMPLE = (bool, int, float, str, type(None))
+_OWN = frozenset(vars(nn.Module()))
+"""What every module has, lists and dicts of PyTorch's own."""
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -52,8 +56,9 @@ def network_for(model: nn.Module, x: Tensor) -> EngineNetwork | None:
 def network_of(model: nn.Module) -> EngineNetwork | None:
     """The engine's form of a network as it is now; None where it runs module by module now.
 
-    It is kept, and made again when the network was changed: its tensors, its modules, their attributes. What is written
-    into a packed layer through ``.data`` is not noticed, as anywhere in PyTorch.
+    It is kept, and made again when the network was changed: its tensors, its modules, and their attributes where they
+    are numbers, words, None, tuples, or lists and dicts of such. Not noticed is what is written into a packed layer
+    through ``.data``, as anywhere in PyTorch, and into other objects that a module holds.
 
     Args:
         model: Any network.
@@ -121,6 +126,7 @@ class _Entry:
         self.empty: list[dict[str, Any]] = []
         self.held: list[tuple[dict[str, Any], tuple[int, ...]]] = []
         self.numbers: list[tuple[dict[str, Any], tuple[str, ...], tuple[Any, ...]]] = []
+        self.written: list[tuple[dict[str, Any], str, Any]] = []
         self.versioned: list[Tensor] = []
         self.copies: list[tuple[Tensor, Tensor]] = []
         self.modules = [
@@ -144,8 +150,13 @@ class _Entry:
             names = tuple(
                 name
                 for name, value in values.items()
-                if name == "config" or (name != "training" and isinstance(value, (bool, int, float, str, tuple)))
+                if name == "config" or (name not in _OWN and isinstance(value, (tuple, *_SIMPLE)))
             )
+            self.written += [
+                (values, name, copy.deepcopy(value))
+                for name, value in values.items()
+                if isinstance(value, (list, dict)) and name not in _OWN and _is_simple(value)
+            ]
             self.numbers.append(
                 (values, ("forward", INT8, *names), (None, values.get(INT8), *(values[name] for name in names)))
             )
@@ -162,13 +173,29 @@ class _Entry:
 
     def is_current(self) -> bool:
         """Whether the network is as it was; as cheap as can be, for it is asked at each call."""
+        try:
+            return self._is_unchanged()
+        except (RuntimeError, ValueError):  # a tensor or an array stands where a number stood
+            return False
+
+    def _is_unchanged(self) -> bool:
         return (
             not any(self.empty)
             and all(tuple(map(id, held.values())) == ids for held, ids in self.held)
             and [tensor._version for tensor in self.versioned] == self.versions
             and all(tuple(map(values.get, names)) == expected for values, names, expected in self.numbers)
+            and all(values.get(name) == kept for values, name, kept in self.written)
             and all(_same(tensor, copy) for tensor, copy in self.copies)
         )
+
+
+def _is_simple(value: Any) -> bool:
+    """Whether a value is a number, a word, None, or made of such."""
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_simple, value))
+    if isinstance(value, dict):
+        return all(map(_is_simple, value.values()))
+    return isinstance(value, _SIMPLE)
 
 
 def _same(tensor: Tensor, copy: Tensor) -> bool:

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import nn
 
-from lmb_quant.errors import LMBError
+from lmb_quant.errors import LMBError, unknown_name
 from lmb_quant.modules import PackedBinaryConv2d
 from lmb_quant.ops.binary_conv2d.spec import packed_act
 from lmb_quant.ops.geometry import padding_of
@@ -112,7 +112,7 @@ class Stages:
 
     def range(self, offset: float, gain: float) -> None:
         """``(x + offset) * gain``."""
-        self._stages.append(Range(offset, gain))
+        self._stages.append(Range(_number("offset", offset), _number("gain", gain)))
 
     def conv(self, layer: nn.Module, act: nn.Module | None = None, *, skip: bool = False) -> None:
         """A convolution, packed or real, and ``act`` after it, unless a packed layer brings its own.
@@ -180,19 +180,45 @@ class Stages:
 
     def add(self, value: int, alpha: float = 1.0) -> None:
         """The value of that number plus ``alpha`` times the newest one."""
-        self._stages.append(Add(value, alpha))
+        self._stages.append(Add(_whole("value", value, 0), _number("alpha", alpha)))
 
     def shuffle(self, upscale: int) -> None:
         """PixelShuffle."""
-        self._stages.append(Shuffle(upscale))
+        self._stages.append(Shuffle(_whole("upscale", upscale, 1)))
 
     def add_upscaled(self, upscale: int, mode: str, alpha: float) -> None:
-        """The upscaled image plus ``alpha`` times the newest value."""
-        self._stages.append(AddUpscaled(upscale, mode, alpha))
+        """The upscaled image plus ``alpha`` times the newest value.
+
+        Raises:
+            LMBError: If the engine does not have the mode.
+        """
+        self._stages.append(AddUpscaled(_whole("upscale", upscale, 1), _mode(mode), _number("alpha", alpha)))
 
     def upscale(self, upscale: int, mode: str) -> None:
-        """The upscaled image."""
-        self._stages.append(Upscale(upscale, mode))
+        """The upscaled image.
+
+        Raises:
+            LMBError: If the engine does not have the mode.
+        """
+        self._stages.append(Upscale(_whole("upscale", upscale, 1), _mode(mode)))
+
+
+def _number(name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise LMBError(f"{name}: {value!r} is no stage's. Allowed: a number.")
+    return value
+
+
+def _whole(name: str, value: int, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise LMBError(f"{name}: {value!r} is no stage's. Allowed: a whole number from {least}.")
+    return value
+
+
+def _mode(mode: str) -> str:
+    if mode not in MODES:
+        raise LMBError(unknown_name("mode of a stage", mode, MODES))
+    return mode
 
 
 @runtime_checkable

@@ -176,6 +176,17 @@ def test_taken_names_are_refused():
             register("sign", source="x", golden=golden)(type("Mine", (base,), {}))
 
 
+def test_an_option_without_an_annotation_is_refused():
+    class Mine(ActivationBinarizer):
+        def __init__(self, *, strength=3):
+            super().__init__()
+
+    golden = Golden((1.0,), (1.0,), (1.0,), (1.0,))
+    with pytest.raises(LMBError, match=r"'unannotated': the option 'strength' has no annotation"):
+        activation_binarizer("unannotated", source="x", golden=golden)(Mine)
+    assert "unannotated" not in activation_binarizers()
+
+
 NEW_FILE = '''
 from lmb_quant.binarizers._base import ActivationBinarizer, Golden
 from lmb_quant.binarizers._registry import activation_binarizer

@@ -25,6 +25,12 @@ def test_local_mean_passes_its_options_on(window, detach, normalize):
     assert torch.equal(a.grad, b.grad)
 
 
+def test_a_window_that_no_packed_layer_has_is_refused():
+    with pytest.raises(LMBError, match=r"window: 257 is not allowed. Allowed: odd, 1 to 255, or 'global'"):
+        make_activation(conv(3, 3), "local_mean", {"window": 257})
+    assert make_activation(conv(3, 3), "local_mean", {"window": 255}).window == 255
+
+
 @pytest.mark.parametrize(("window", "additions"), [(1, 0), (3, 4), (5, 8), (7, 12), ("global", 1)])
 def test_local_mean_counts_its_additions(window, additions):
     assert make_activation(conv(3, 3), "local_mean", {"window": window}).additions_per_value == additions

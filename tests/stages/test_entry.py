@@ -247,6 +247,74 @@ def test_a_changed_network_gives_no_stale_result(change, inference):
         torch.testing.assert_close(forward(net, x), expected, rtol=0, atol=1e-5)
 
 
+class Shifted(nn.Module):
+    """What it does stands in attributes of several kinds."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(4, 4, 1)
+        self.shift, self.gains, self.offset = [0.5], {"gain": 2.0}, None
+
+    def forward(self, x):
+        y = self.layer((x + self.shift[0]) * self.gains["gain"])
+        return y if self.offset is None else y + self.offset
+
+    def stages(self):
+        stages = Stages(4)
+        stages.range(self.shift[0], self.gains["gain"])
+        stages.conv(self.layer)
+        if self.offset is not None:
+            stages.range(self.offset, 1.0)
+        return stages
+
+
+def write_list(net):
+    net.shift[0] = 0.1
+
+
+def write_dict(net):
+    net.gains["gain"] = 1.0
+
+
+def give_number(net):
+    net.offset = 0.25
+
+
+@pytest.mark.parametrize("change", [write_list, write_dict, give_number], ids=lambda change: change.__name__)
+def test_attributes_that_were_written_to_give_no_stale_result(change):
+    net, x = Shifted(), torch.rand(1, 4, 5, 6)
+    with torch.no_grad():
+        before = forward(net, x)
+        assert not why_not(net)
+        change(net)
+        assert not torch.allclose(net(x), before)
+        torch.testing.assert_close(forward(net, x), net(x), rtol=0, atol=1e-5)
+
+
+def test_tensors_in_the_place_of_numbers_are_the_modules_affair():
+    net, x = Shifted(), torch.rand(1, 4, 5, 6)
+    net.pair = (1.0, 2.0)
+    with torch.no_grad():
+        forward(net, x)
+        net.pair = (torch.zeros(2), torch.zeros(2))
+        torch.testing.assert_close(forward(net, x), net(x), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda stages: stages.add_upscaled(2, "nearest", 1.0), "unknown mode of a stage 'nearest'"),
+        (lambda stages: stages.upscale(2, "nearest"), "unknown mode of a stage 'nearest'"),
+        (lambda stages: stages.shuffle(2.0), "upscale: 2.0 is no stage's. Allowed: a whole number from 1"),
+        (lambda stages: stages.range("a", 1.0), "offset: 'a' is no stage's. Allowed: a number"),
+        (lambda stages: stages.add(-1), "value: -1 is no stage's. Allowed: a whole number from 0"),
+    ],
+)
+def test_what_no_stage_says_is_refused_where_it_is_written(write, message):
+    with pytest.raises(LMBError, match=message):
+        write(Stages(3))
+
+
 def test_the_form_is_kept_and_ends_with_the_network(monkeypatch):
     net = make()
     assert network_of(net) is network_of(net)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -50,6 +51,17 @@ MISTAKES = [
     ("name", None, "the key 'name' is missing"),
     ("scale", 4, "scale: 4 is not network_g's upscale, 2"),
     ("num_gpu", -1, "num_gpu: -1 is not allowed"),
+    ("num_gpu", torch.cuda.device_count() + 1, "Allowed: that many at most, or auto; 0 is the CPU."),
+    (
+        "datasets.train.gt_size",
+        8192,
+        "gt_size: 8192 is not allowed. Allowed: a whole number, 1 or more, 4096",
+    ),
+    (
+        "val.metrics.psnr.crop_border",
+        24,
+        "an image of datasets.val has 26 pixels a side. Allowed: 0 to 12.",
+    ),
     ("datasets.train.gt_siz", 24, "datasets.train: unknown key 'gt_siz'. Did you mean 'gt_size'?"),
     ("datasets.train.type", "HRImages", "datasets.train: unknown data set 'HRImages'. Did you mean 'HRImageDataset'?"),
     ("datasets.train.dataroot_gt", "nowhere", "datasets.train: dataroot_gt: 'nowhere' is not a folder"),
@@ -71,7 +83,8 @@ MISTAKES = [
     ("train.total_iter", "many", "train.total_iter: 'many' is not allowed"),
     ("train.ema_decay", 1.5, "train.ema_decay: 1.5 is not allowed"),
     ("train.optim_g.lrr", 1, "train.optim_g: Adam: unknown key 'lrr'. Did you mean 'lr'?"),
-    ("train.optim_g.lr", -1.0, "train.optim_g: Adam: "),
+    ("train.optim_g.lr", -1.0, "train.optim_g.lr: -1.0 is not allowed. Allowed: a number above 0"),
+    ("train.optim_g.lr", float("nan"), "train.optim_g.lr: nan is not allowed. Allowed: a number above 0"),
     ("train.optim_g.type", "Adm", "unknown optimizer 'Adm'. Did you mean 'Adam'?"),
     ("train.scheduler.type", "CosineAnealing", "unknown scheduler 'CosineAnealing'"),
     ("train.scheduler.T_max", 5, "ends before train.total_iter, 12"),

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 
 import lmb_quant as lmb
@@ -73,7 +74,39 @@ def test_an_existing_experiment_is_renamed(run: Callable[..., int], options: dic
     options["train"]["total_iter"] = 1
     assert run(options) == 0
     assert run(options) == 0
-    assert len(list(Path("experiments").iterdir())) == 2
+    assert len([path for path in Path("experiments").iterdir() if not path.name.startswith(".")]) == 2
+
+
+def test_a_run_that_another_process_trains_is_left_alone(
+    run: Callable[..., int],
+    options: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lmb_quant.integrations.basicsr.pipeline._PATIENCE", 0)
+    options["train"]["total_iter"] = 1
+    assert run(options) == 0
+    with FileLock("experiments/.tiny.lock"):
+        for arguments in ((), ("--auto_resume",)):
+            assert run(options, *arguments) == 2
+            assert "name: 'tiny': another training writes into " in capsys.readouterr().err
+        assert run({**options, "name": "other"}) == 0
+    assert not list(Path("experiments").glob("tiny_archived*"))
+    assert run(options) == 0
+
+
+@pytest.mark.parametrize("test", [False, True], ids=["experiments", "results"])
+def test_a_folder_that_cannot_be_made_is_named(
+    run: Callable[..., int], options: dict[str, Any], capsys: pytest.CaptureFixture[str], test: bool
+) -> None:
+    folder = Path("results" if test else "experiments")
+    folder.write_text("a file")
+    if test:
+        options = {key: options[key] for key in ("name", "model_type", "scale", "num_gpu", "network_g", "path")} | {
+            "datasets": {"test_1": options["datasets"]["val"]}
+        }
+    assert run(options, test=test) == 2
+    assert f"{folder.absolute()}: the folder cannot be made" in capsys.readouterr().err
 
 
 def test_a_run_begun_twice_within_a_second_is_archived_twice(workplace: Path) -> None:

@@ -97,7 +97,7 @@ class Training(BaseModel):
     model_config = _STRICT
     steps: _Count
     batch: _Count
-    patch: _Count
+    patch: Annotated[int, Field(ge=1, le=1024)]
     optimizer: dict[str, Any]
     scheduler: dict[str, Any]
     loss: dict[str, Any] = {"type": "L1Loss", "loss_weight": 1.0, "reduction": "mean"}
