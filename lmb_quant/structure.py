@@ -166,8 +166,8 @@ def check_input_size(input_size: object, error: type[LMBError] = LMBError) -> No
     Raises:
         LMBError: If it is anything but whole numbers from 1; ``error`` is raised.
     """
-    is_size = isinstance(input_size, Sequence) and not isinstance(input_size, str) and len(input_size) > 0
-    if not is_size or not all(isinstance(side, int) and side > 0 for side in input_size):
+    sides = list(input_size) if isinstance(input_size, Sequence) and not isinstance(input_size, str) else []
+    if not sides or not all(isinstance(side, int) and side > 0 for side in sides):
         raise error(f"input_size: {input_size!r} is not allowed. Allowed: the input's size, such as (1, 3, 180, 320).")
 
 

@@ -143,21 +143,50 @@ def bench_speed(
 
 @bench.command("front")
 def bench_front(
-    suite: Annotated[str, typer.Option(help="Name of a suite, or its file.")] = "front",
+    suite: Annotated[str | None, typer.Option(help="Name of a suite, or its file.", show_default="front")] = None,
     only: Annotated[
         list[str] | None, typer.Option(help="Glob: only cells with such a name, or part of it; again for more.")
     ] = None,
-    rounds: _Rounds = 9,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads; with several, wall time is shown.")] = 1,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="Timed runs of each form, all forms in turn.", show_default="9")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; with several, wall time is shown.", show_default="1")
+    ] = None,
+    scores: Annotated[
+        Path | None, typer.Option(help="CSV of a report, for the PSNR; default: what comes with a shipped suite.")
+    ] = None,
+    test_set: Annotated[
+        str | None, typer.Option(help="Test set whose PSNR decides; default: the first of the scores.")
+    ] = None,
+    times: Annotated[
+        Path | None, typer.Option(help="Figures that --output wrote, perhaps elsewhere, in place of a measurement.")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw PSNR against latency, NAME.svg; the file must not exist.")
+    ] = None,
     output: _Figures = None,
     smoke: _Smoke = False,
 ) -> None:
-    """Time a suite's networks without training them: binary, float, bf16 and int8, in turn."""
-    from lmb_quant.bench.front import measure_front
+    """Time a suite's networks without training them, and tell which gives the best picture at each latency."""
+    from lmb_quant.bench.front import Request, run_front
 
+    given = {"--suite": suite, "--only": only, "--rounds": rounds, "--threads": threads, "--smoke": smoke or None}
+    if times is not None and (unfit := [name for name, value in given.items() if value is not None]):
+        raise LMBError(f"{unfit[0]} is not allowed with --times: {times} says what was measured.")
+    request = Request(
+        suite=suite or "front",
+        only=tuple(only or ()),
+        rounds=1 if smoke else rounds or 9,
+        threads=threads or 1,
+        size=_TINY if smoke else None,
+        scores=scores,
+        test_set=test_set,
+        times=times,
+        picture=picture,
+    )
     with _figures(output) as (tell, write):
-        size, runs = (_TINY, 1) if smoke else (None, rounds)
-        write(measure_front(suite, only=only or (), rounds=runs, threads=threads, size=size, tell=tell))
+        run_front(request, write, tell)
 
 
 @bench.command("web")

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 STYLE: Any = {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10, "svg.hashsalt": "lmb-quant"}
 """For ``matplotlib.rc_context``."""
@@ -43,6 +44,36 @@ def add_legend(figure: Figure, axes: Axes) -> None:
     columns = max(1, _LETTERS // (8 + max(map(len, labels))))
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
     figure.set_figheight(figure.get_figheight() + 0.16 * -(-len(labels) // columns))
+
+
+def label_point(axes: Axes, text: str, x: float, y: float, *, below: bool = False) -> None:
+    """Names a point of a Pareto front: up and to the left of it there is nothing; aslant, neighbours do not overlap.
+
+    Args:
+        axes: The axes.
+        text: The name.
+        x: Where the point is.
+        y: Where the point is.
+        below: Down and to the right instead, for a front with another one above it.
+    """
+    place: Any = {"xytext": (3, -4), "ha": "left", "va": "top"} if below else {"xytext": (-3, 4), "ha": "right"}
+    style: Any = {"textcoords": "offset points", "fontsize": 7.5, "rotation": -25, "rotation_mode": "anchor"}
+    axes.annotate(text, (x, y), **{"va": "bottom", **place, **style})
+
+
+def log_axis(axes: Axes, costs: Sequence[float]) -> None:
+    """Makes the horizontal axis logarithmic, with plain numbers and room at the left for :func:`label_point`.
+
+    Args:
+        axes: The axes.
+        costs: What is drawn; those above zero decide the limits.
+    """
+    axes.set_xscale("log")
+    shown = [cost for cost in costs if cost > 0]
+    axes.set_xlim(min(shown) / 2.5, max(shown) * 1.5)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def to_svg(figure: Figure, titles: Mapping[str, str]) -> str:

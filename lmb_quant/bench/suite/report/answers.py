@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .rows import Findings, Row, pareto_front
+from lmb_quant.bench.pareto import Choice, best_at, front_of
+
+from .rows import Findings, Row
 
 KINDS = ("float", "quantised", "binary")
 """Kinds of networks that are told apart; bf16 and weight-only schemes are ``quantised``."""
@@ -56,24 +58,23 @@ def _costed(rows: Sequence[Row], upscale: int, cost: Cost) -> list[tuple[float, 
 
 
 def _answer(findings: Findings, upscale: int, cost: Cost) -> Answer:
-    costed = _costed(findings.rows, upscale, cost)
     first = findings.sets[0]
-    points = [(value, row.score(first, "psnr").mean) for value, row in costed]
+    choices = [
+        Choice(f"{findings.label(row)}, {score.text(2)}", kind_of(row), value, score.mean)
+        for value, row in _costed(findings.rows, upscale, cost)
+        for score in (row.score(first, "psnr"),)
+    ]
 
-    def best(limit: float, kind: str | None) -> str:
-        fitting = [row for value, row in costed if value <= limit and kind in (None, kind_of(row))]
-        if not fitting:
-            return "none"
-        row = max(fitting, key=lambda row: row.score(first, "psnr").mean)
-        return f"{findings.label(row)}, {row.score(first, 'psnr').text(2)}"
+    def best(limit: float, kind: str | None = None) -> str:
+        found = best_at(choices, limit, kind)
+        return "none" if found is None else found.label
 
-    def lines() -> Iterator[tuple[str, ...]]:
-        for i in pareto_front(points):
-            limit = points[i][0]
-            yield f"{limit:.{cost.digits}f}", best(limit, None), *(best(limit, kind) for kind in KINDS)
-
+    rows = tuple(
+        (f"{step.cost:.{cost.digits}f}", best(step.cost), *(best(step.cost, kind) for kind in KINDS))
+        for step in front_of(choices)
+    )
     title = f"x{upscale}: the best picture for a given {cost.name} (PSNR on {first}, dB)"
-    return Answer(title, (f"{cost.unit}, at most", "best", *(f"best {kind}" for kind in KINDS)), tuple(lines()))
+    return Answer(title, (f"{cost.unit}, at most", "best", *(f"best {kind}" for kind in KINDS)), rows)
 
 
 def kind_of(row: Row) -> str:

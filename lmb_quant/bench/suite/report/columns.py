@@ -12,6 +12,9 @@ from lmb_quant.bench.suite.store import COMPILED, EAGER, ENGINE, PACKED
 
 from .rows import Findings, Row
 
+PSNR = " PSNR, dB"
+"""What follows a test set's name in the title of its column."""
+
 _MACS = ("float", "int8", "binary")
 Value = str | float | None
 
@@ -68,12 +71,12 @@ def shown_columns(findings: Findings) -> list[Column]:
 def _scores(images: str) -> list[Column]:
     def column(title: str, metric: str, digits: int) -> Column:
         return Column(
-            f"{images} {title}",
+            f"{images}{title}",
             lambda row: row.score(images, metric).mean,
             lambda row: row.score(images, metric).text(digits),
         )
 
-    return [column("PSNR, dB", "psnr", 2), column("SSIM", "ssim", 4)]
+    return [column(PSNR, "psnr", 2), column(" SSIM", "ssim", 4)]
 
 
 def _cost(findings: Findings, title: str, name: str, unit: float, digits: int) -> Column:

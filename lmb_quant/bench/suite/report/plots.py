@@ -9,12 +9,12 @@ from typing import Any
 
 import matplotlib
 from matplotlib import colormaps
-from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-from lmb_quant.page import STYLE, add_legend, make_figure, to_svg
+from lmb_quant.bench.pareto import pareto_front
+from lmb_quant.page import STYLE, add_legend, label_point, log_axis, make_figure, to_svg
 
 from .answers import COSTS, Cost
-from .rows import Findings, Row, pareto_front
+from .rows import Findings, Row
 
 _MARKERS = "osD^vP*X<>pd+x1"
 _COLORS = (("tab10", 10), ("tab20b", 20), ("tab20c", 20))
@@ -68,15 +68,8 @@ def _scatter(findings: Findings, rows: Sequence[Row], cost: Cost, prefix: str) -
             axes.scatter(x, y, s=40, gid=gid, label=findings.label(row), zorder=3, **_style(findings, row))
             titles[gid] = f"{findings.label(row)}: {spread.text(2)} dB, {x:.3g} {cost.unit}"
             if i in front:
-                # up and to the left of a front there is nothing; aslant, labels of neighbours lie beside each other
-                place: Any = {"xytext": (-3, 4), "textcoords": "offset points", "ha": "right", "va": "bottom"}
-                axes.annotate(findings.label(row), (x, y), fontsize=7.5, rotation=-25, rotation_mode="anchor", **place)
-        axes.set_xscale("log")
-        costs = [x for x, _ in points if x > 0]
-        axes.set_xlim(min(costs) / 2.5, max(costs) * 1.5)  # room for labels at the left
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axes.xaxis.set_minor_locator(NullLocator())
+                label_point(axes, findings.label(row), x, y)
+        log_axis(axes, [x for x, _ in points])
         add_legend(figure, axes)
         return to_svg(figure, titles)
 

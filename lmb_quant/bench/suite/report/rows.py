@@ -209,13 +209,3 @@ def _machine(store: Store) -> str | None:
         return None
     own = machine_key()
     return own if own in known else known[0]
-
-
-def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices of the points (cost, gain) than which none is better in one and at least equal in the other."""
-    best, front = float("-inf"), []
-    for i in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
-        if points[i][1] > best:
-            best = points[i][1]
-            front.append(i)
-    return front

@@ -16,9 +16,10 @@ from helpers import run_python
 from PIL import Image
 
 from lmb_quant import LMBError
+from lmb_quant.bench.pareto import pareto_front
 from lmb_quant.bench.suite.report import pictures
 from lmb_quant.bench.suite.report.answers import answers
-from lmb_quant.bench.suite.report.rows import Spread, find, pareto_front
+from lmb_quant.bench.suite.report.rows import Spread, find
 from lmb_quant.bench.suite.report.write import to_csv, to_markdown, write_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

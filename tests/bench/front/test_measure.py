@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""lmb_quant/bench/front.py: a suite's networks, timed without training one."""
+"""lmb_quant/bench/front/measure.py: a suite's networks, timed without training one."""
 
 import json
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import torch
 from torch import nn
 
 from lmb_quant.bench.child import in_child, with_threads
-from lmb_quant.bench.measure import clock_of
 from lmb_quant.bench.suite.measure.timing import time_cells
 from lmb_quant.bench.suite.plan.cell import Cell, lr_size
 from lmb_quant.bench.suite.plan.cells import make_cells, select
@@ -23,51 +21,8 @@ from lmb_quant.bench.suite.store import Store
 from lmb_quant.errors import LMBError
 from lmb_quant.integrations.basicsr.networks import build
 from lmb_quant.machine import Machine
-from lmb_quant.table import render
 
-from .report import to_json
-
-
-@dataclass(frozen=True)
-class FormTime:
-    """Seconds of one network in one form: CPU time of one thread, wall time of several."""
-
-    network: str
-    method: str
-    form: str
-    median: float
-    minimum: float
-
-
-@dataclass(frozen=True)
-class FrontReport:
-    """The latencies, fastest first, and why other forms are not there. ``size`` is the LR image's, pixels."""
-
-    suite: str
-    upscale: int
-    size: tuple[int, int]
-    rounds: int
-    threads: int
-    machine: Machine
-    forms: tuple[FormTime, ...]
-    notes: tuple[str, ...]
-
-    def __str__(self) -> str:
-        height, width = self.size
-        title = (
-            f"suite {self.suite}, x{self.upscale}, on {height} x {width} pixels; {self.threads} thread(s): "
-            f"{clock_of(self.threads)}; {self.rounds} interleaved rounds\n{self.machine}"
-        )
-        rows = [
-            (form.network, form.method, form.form, f"{form.median * 1e3:.1f}", f"{form.minimum * 1e3:.1f}")
-            for form in self.forms
-        ]
-        table = render(title, ("network", "method", "form", "median ms", "least ms"), rows, right=range(3, 5))
-        return "\n".join([table, *(f"note: {note}" for note in self.notes)])
-
-    def to_json(self) -> str:
-        """The figures as JSON; seconds."""
-        return to_json(self)
+from .report import FormTime, FrontReport
 
 
 def measure_front(
@@ -143,7 +98,7 @@ def _make_weights(cell: Cell, store: Store) -> None:
 
 def _forms(cells: Sequence[Cell], records: Sequence[dict[str, Any]]) -> list[FormTime]:
     return [
-        FormTime(cell.network, cell.method, name, time["median"], time["minimum"])
+        FormTime(network=cell.network, method=cell.method, form=name, median=time["median"], minimum=time["minimum"])
         for cell, record in zip(cells, records, strict=True)
         for name, time in record["forms"].items()
     ]
