@@ -14,7 +14,7 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from lmb_quant.errors import LMBError
+from lmb_quant.errors import LMBError, reason
 from lmb_quant.modules import BinaryConv2d
 
 from .layers import Layer
@@ -105,7 +105,10 @@ def _signs_of(layer: Layer, state: Mapping[str, Any], path: Path) -> Tensor:
     assert isinstance(conv, BinaryConv2d)
     prefix = f"{layer.name}." if layer.name else ""
     own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    missing = conv.load_state_dict(own, strict=False).missing_keys
+    try:
+        missing = conv.load_state_dict(own, strict=False).missing_keys
+    except RuntimeError as error:  # other shapes
+        raise LMBError(f"{path}: it is no checkpoint of this network: {layer.name}: {reason(error)}") from None
     if missing:
         raise LMBError(f"{path}: it is no checkpoint of this network: it lacks {prefix + missing[0]!r}.")
     with torch.no_grad():

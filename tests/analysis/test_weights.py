@@ -55,6 +55,9 @@ def test_flips_are_counted(tmp_path):
     assert found[0].ratios["4"] == 0
     assert found[0].total == pytest.approx(0.125)
     assert flips(paths[:1], layers) == []
+    torch.save({"params": binarize(chain(3, 8, 9, 8, 3), "lmb").state_dict()}, paths[0])
+    with pytest.raises(LMBError, match=r"net_g_10.pth: it is no checkpoint of this network: 2: "):
+        flips(paths, layers)
     torch.save({"params": {}}, paths[0])
     with pytest.raises(LMBError, match=r"net_g_10.pth: it is no checkpoint of this network: it lacks '2.weight'"):
         flips(paths, layers)
