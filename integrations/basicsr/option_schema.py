@@ -61,7 +61,6 @@ _Mapping = Annotated[dict[str, Any], _allowed("a mapping", lambda value: isinsta
 _Folders = Annotated[str | list[str], _allowed("a folder, or a list of folders", _is_folders)]
 _Name = Annotated[str, _allowed("text without '/'", _is_name)]
 _Decay = Annotated[float, _allowed("0 (off) or a number below 1", lambda value: is_number(value) and 0 <= value < 1)]
-_Rate = Annotated[float, _allowed("a number above 0", lambda value: is_number(value) and value > 0)]
 _Size = Annotated[float, _allowed("a number, 0 or more", lambda value: is_number(value) and value >= 0)]
 
 
@@ -86,7 +85,7 @@ class Named(_Section):
 class Optimizer(Named):
     """``train.optim_g``."""
 
-    lr: _Rate | None = None
+    lr: _Size | None = None
 
 
 class Scheduler(Named):
