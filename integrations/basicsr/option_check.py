@@ -173,12 +173,11 @@ def _check_val(opt: dict[str, Any], *, is_train: bool) -> None:
 def _check_borders(metrics: Mapping[str, Mapping[str, Any]], place: str, side: int) -> None:
     """Refuses a border that leaves nothing of the smallest image, whose least side is ``side``."""
     for name, metric in metrics.items():
-        border = metric.get("crop_border")
-        if metric["type"] in trials.LEAST_SIDES and border and side - 2 * border < trials.LEAST_SIDES[metric["type"]]:
-            most = (side - trials.LEAST_SIDES[metric["type"]]) // 2
+        border, least = metric.get("crop_border") or 0, trials.LEAST_SIDES.get(metric["type"])
+        if least is not None and border > (most := max((side - least) // 2, 0)):
             raise LMBError(
                 f"val.metrics.{name}.crop_border: {border} is not allowed: an image of {place} has {side} pixels a "
-                f"side. Allowed: 0 to {max(most, 0)}."
+                f"side. Allowed: 0 to {most}."
             )
 
 

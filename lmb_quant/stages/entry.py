@@ -7,9 +7,9 @@ not float32 on the CPU, or a part is no stage.
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -153,7 +153,7 @@ class _Entry:
                 if name == "config" or (name not in _OWN and isinstance(value, (tuple, *_SIMPLE)))
             )
             self.written += [
-                (values, name, copy.deepcopy(value))
+                (values, name, deepcopy(value))
                 for name, value in values.items()
                 if isinstance(value, (list, dict)) and name not in _OWN and _is_simple(value)
             ]

@@ -20,15 +20,15 @@ from .scores import Scores, find_scores
 class Request:
     """What the user asks for; ``scores``, ``times`` and ``picture`` are files, ``size`` is that of the LR image."""
 
-    suite: str = "front"
-    only: tuple[str, ...] = ()
-    rounds: int = 9
-    threads: int = 1
-    size: tuple[int, int] | None = None
-    scores: Path | None = None
-    test_set: str | None = None
-    times: Path | None = None
-    picture: Path | None = None
+    suite: str
+    only: tuple[str, ...]
+    rounds: int
+    threads: int
+    size: tuple[int, int] | None
+    scores: Path | None
+    test_set: str | None
+    times: Path | None
+    picture: Path | None
 
 
 def run_front(request: Request, show: Callable[[FrontReport], None], tell: Callable[[str], None]) -> None:
