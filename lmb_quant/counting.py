@@ -14,6 +14,7 @@ from lmb_quant.errors import LMBError, named_reason
 from lmb_quant.modules import BinaryConv2d, PackedBinaryConv2d
 from lmb_quant.structure import check_input_size, copy_without_hooks
 from lmb_quant.table import render
+from lmb_quant.wrappers import unwrapped
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _COUNTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED, nn.Linear)
@@ -143,7 +144,8 @@ def summary(model: nn.Module, input_size: tuple[int, ...] = (1, 3, 180, 320)) ->
     """Counts the parameters, bytes and operations of a network, float or binary.
 
     Args:
-        model: Any module; a copy of it runs once, without computing values where the model allows it.
+        model: Any module; a copy of it runs once, without computing values where the model allows it. A wrapper around
+            it (DataParallel, AveragedModel, torch.compile) is left out.
         input_size: Size of the input, ``(N, C, H, W)``; the default is the LR image behind a 1280 x 720 one at x4.
 
     Returns:
@@ -151,7 +153,9 @@ def summary(model: nn.Module, input_size: tuple[int, ...] = (1, 3, 180, 320)) ->
 
     Raises:
         LMBError: If ``input_size`` is no size, or the model does not run on an input of it.
+        TypeError: If ``model`` is not a module.
     """
+    model = unwrapped(model)
     check_input_size(input_size)
     runs = _trace(model, tuple(input_size))
     binary = tuple(

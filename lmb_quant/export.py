@@ -20,6 +20,7 @@ from lmb_quant.files import check_writable, write_atomically
 from lmb_quant.modules import binary_convs, packed_convs
 from lmb_quant.ops.binary_conv2d.spec import ACTS, TENSORS, LayerArguments
 from lmb_quant.ops.local_mean.reference import TIE_MARGIN
+from lmb_quant.structure import check_input_size
 from lmb_quant.wrappers import unwrapped
 
 _OPSET = 20
@@ -118,9 +119,9 @@ def _trace_size(model: nn.Module, input_size: Sequence[int]) -> tuple[int, ...]:
     Raises:
         LMBError: If it does not, or the size is none.
     """
-    whole = isinstance(input_size, Sequence) and all(type(size) is int and size >= 1 for size in input_size)
-    if not whole or len(input_size) != 4:
-        raise LMBError(f"input_size: {input_size!r} is not allowed. Allowed: (N, C, H, W), whole numbers from 1.")
+    check_input_size(input_size)
+    if len(input_size) != 4:
+        raise LMBError(f"input_size: {input_size!r} is not allowed. Allowed: (N, C, H, W).")
     given = tuple(input_size)
     batch, channels, height, width = given
     traced = max(batch, 2), channels, max(height, 2), max(width, 2)

@@ -146,6 +146,16 @@ def test_what_is_no_size_is_refused(size):
         lmb.summary(conv(3, 3), size)
 
 
+def test_what_is_no_model_is_refused():
+    with pytest.raises(TypeError, match="model: 'x' is not allowed"):
+        lmb.summary("x")
+
+
+def test_wrappers_are_left_out():
+    net = conv(3, 3)
+    assert lmb.summary(nn.DataParallel(net), (1, 3, 8, 8)) == lmb.summary(net, (1, 3, 8, 8))
+
+
 def test_models_that_need_values_run_for_real():
     class Values(nn.Sequential):
         def forward(self, x):

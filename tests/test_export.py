@@ -121,8 +121,8 @@ def test_an_onnx_file_holds_packed_weights_and_no_traces(tmp_path):
     ("size", "message"),
     [
         ((1, 3, 64), r"input_size: \(1, 3, 64\) is not allowed. Allowed: \(N, C, H, W\)"),
-        ((1, 3, 0, 8), "whole numbers from 1"),
-        ((1, 3, 8.0, 8), "whole numbers from 1"),
+        ((1, 3, 0, 8), r"input_size: \(1, 3, 0, 8\) is not allowed"),
+        ((1, 3, 8.0, 8), r"input_size: \(1, 3, 8.0, 8\) is not allowed"),
         (64, "input_size: 64 is not allowed"),
         ((1, 4, 8, 8), r"does not run on \(1, 4, 8, 8\)"),
     ],

@@ -142,6 +142,22 @@ void containers() {
     refused(container(many + "\"a\": \"\"}}", ""), "not one of lmb_quant.save()");
 }
 
+// A binary layer of 256 inputs and one output, 2 x 31: of 6 kB, and with a dilation of 1024 it needs a gigabyte a thread.
+std::string dilated(int dilation) {
+    const std::string d = std::to_string(dilation), half = std::to_string(15 * dilation);
+    PackedFile file(files()[2]);
+    file.header = R"({"format_version": 4, "package_version": "0.1.0", "arch": null, "recipe": null, "layers": {"b": )"
+                  R"({"in_channels": 256, "out_channels": 1, "kernel_size": [2, 31], "threshold": "none", "dilation": [)" + d +
+                  ", " + d + "], \"padding\": [0, " + half + ", " + d + ", " + half +
+                  R"(]}}, "stages": [{"kind": "conv", "layer": "a", "in_channels": 3, "out_channels": 256, )"
+                  R"("kernel_size": 1, "groups": 1, "bias": false, "skip": false, "act": {"kind": "none"}}, )"
+                  R"({"kind": "binary", "layer": "b"}]})";
+    file.tensors = {{"a.weight", "torch.float32", {256, 3, 1, 1}, std::string(256 * 3 * 4, '\0')},
+                    {"b.weight_packed", "torch.uint8", {1, 2 * 31 * 32}, std::string(2 * 31 * 32, '\0')},
+                    {"b.weight_scale", "torch.float32", {1}, std::string(4, '\0')}};
+    return file.joined();
+}
+
 // Headers that say what is not allowed; the checksum is right.
 void strangers() {
     const PackedFile hybrid(files()[2]), plus(files()[0]), vdsr(files()[3]);
@@ -206,6 +222,8 @@ void strangers() {
     large.replace("{\"kind\": \"binary\", \"layer\": \"body.0.conv1\"}, ", stages);
     const NetworkPointer opened = open_any(large.joined(), "20000 stages");
     expect(!opened, "refuses 20000 stages");
+    expect(open_any(dilated(1), "dilation 1") != nullptr, "a kernel of 2 x 31");
+    refused(dilated(1024), "more than 64 times the file's memory");
 }
 
 std::string any_word() {

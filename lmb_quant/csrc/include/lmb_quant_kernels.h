@@ -96,7 +96,8 @@ LMBQ_API const char *lmbq_last_error(void);
 LMBQ_API const char *lmbq_isa_name(int isa);
 /* 1 if built in and runnable on this machine. */
 LMBQ_API int lmbq_isa_available(int isa);
-/* The one AUTO stands for now (reads LMB_QUANT_ISA); LMBQ_UNSUPPORTED if that one cannot run. */
+/* The one AUTO stands for now; LMBQ_UNSUPPORTED if that one cannot run. Wherever AUTO is chosen, and in
+ * lmbq_upscale_with_detail, the variable is read anew: do not change the environment in another thread meanwhile. */
 LMBQ_API lmbq_status lmbq_isa_selected(int *isa);
 
 LMBQ_API lmbq_status lmbq_layer_create(const lmbq_layer_desc *desc, lmbq_layer **out);

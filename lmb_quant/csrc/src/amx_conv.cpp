@@ -99,7 +99,7 @@ void pack_weights(const ConvPlan& p, const uint8_t* bits, void* out) {
 }
 
 size_t act_row_bytes(const ConvPlan& p, int out_width) {
-    const int whole = (out_width + kPixels - 1) / kPixels * kPixels;  // what is read beyond the row is not used
+    const int whole = (out_width + kRows - 1) / kRows * kRows;  // what is read beyond the row is not used
     return (size_t)columns_read(p, whole) * pixel_bytes(p);
 }
 

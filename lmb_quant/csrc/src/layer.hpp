@@ -38,6 +38,8 @@ public:
     Layer& operator=(const Layer&) = delete;
 
     Shape shape(int64_t h, int64_t w) const;
+    int rows_read() const { return (plan.kh - 1) * plan.dh + 1; }  // by one row of the output, those between taps too
+    size_t row_bytes(int out_width) const { return (conv->act_row_bytes(plan, out_width) + 63) / 64 * 64; }  // of bits
 
     const Isa* isa;
     const ConvKernel* conv = nullptr;

@@ -19,8 +19,8 @@ LayerSweep::LayerSweep(const LayerImage& like)
     : layer_(like.layer), p_(like.plan), shape_(like.shape),
       binarizer_(*layer_.isa, layer_.threshold, shape_.h, shape_.w, p_.in_channels), corrections_(layer_, shape_),
       in_row_(like.in_row()) {
-    act_bytes_ = (layer_.conv->act_row_bytes(p_, shape_.ow) + 63) / 64 * 64;
-    reach_ = (p_.kh - 1) * p_.dh + 1;
+    act_bytes_ = layer_.row_bytes(shape_.ow);
+    reach_ = layer_.rows_read();
     ring_rows_ = std::min(reach_ + RowBinarizer::kAtOnce - 1, shape_.h);
     // at the time a row is packed, this many of the rows in its window are overwritten
     saved_rows_ = like.in_place ? std::max(0, layer_.threshold.window / 2 - layer_.pad_bottom) : 0;

@@ -220,7 +220,8 @@ void NetworkBuilder::add_checked(const lmbq_stage_desc& d) {
         const Layer& l = *s.layer;
         const int far = std::max({l.pad_top, l.pad_left, (p.kh - 1) * p.dh - l.pad_top, (p.kw - 1) * p.dw - l.pad_left});
         reach_ += (double)(far + l.threshold.window / 2) / factor;
-        network_->sees_all |= s.layer->threshold.kind == TH_GLOBAL;
+        network_->sees_all |= l.threshold.kind == TH_GLOBAL;
+        network_->window_bytes = std::max(network_->window_bytes, l.row_bytes(1) * (size_t)l.rows_read());
     } else if (s.kind == LMBQ_STAGE_UPSCALE || s.kind == LMBQ_STAGE_ADD_UPSCALED) {
         reach_ += s.mode == LMBQ_BICUBIC ? 2 : 1;
     }

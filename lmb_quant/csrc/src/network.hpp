@@ -73,7 +73,7 @@ public:
     const Isa* isa = nullptr;
     int channels = 0, out_channels = 0, upscale = 1, reach = 0;
     bool sees_all = false;
-    size_t bytes = 0;
+    size_t bytes = 0, window_bytes = 0;  // of all stages; most bits that a pixel of a binary one reads, in run-time layout
     double widest = 0;  // most floats that a value has of one LR pixel of one row
     double work = 0;  // multiplications of one LR pixel, a binary one counted as 1/16
     std::vector<Stage> stages;
@@ -88,6 +88,7 @@ public:
     void add(const lmbq_stage_desc& stage);
     int channels() const { return values_.back().channels; }  // of the newest value
     size_t bytes() const { return network_->bytes; }          // so far
+    size_t window_bytes() const { return network_->window_bytes; }
     std::unique_ptr<Network> finish();
 
 private:

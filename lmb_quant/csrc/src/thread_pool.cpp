@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <condition_variable>
 #include <exception>
 #include <mutex>
 #include <new>
@@ -29,7 +28,7 @@ void relax() {
 struct Pool {
     std::mutex busy;  // held by the call that owns the workers
     std::mutex mutex;
-    std::condition_variable wake;
+    pthread_cond_t wake = PTHREAD_COND_INITIALIZER;  // no constructor that runs: Forever is constant from the start
     std::atomic<unsigned> generation{0};
     int workers = 0, sleeping = 0;
 
@@ -49,7 +48,7 @@ struct Pool {
             if (generation.load(std::memory_order_acquire) == seen) {
                 std::unique_lock<std::mutex> lock(mutex);
                 sleeping++;
-                wake.wait(lock, [&] { return generation.load(std::memory_order_acquire) != seen; });
+                while (generation.load(std::memory_order_acquire) == seen) pthread_cond_wait(&wake, mutex.native_handle());
                 sleeping--;
             }
             seen = generation.load(std::memory_order_acquire);
@@ -71,7 +70,7 @@ struct Pool {
 
 union Forever {  // never destroyed: the workers wait in it until the process ends
     Pool pool;
-    Forever() : pool() {}
+    constexpr Forever() : pool() {}
     ~Forever() {}
 } forever;
 
@@ -100,7 +99,7 @@ void parallel_for(int tasks, int threads, void (*fn)(void*, int), void* ctx) {
             {
                 std::lock_guard<std::mutex> lock(p.mutex);
                 p.generation.fetch_add(1, std::memory_order_release);
-                if (p.sleeping > 0) p.wake.notify_all();
+                if (p.sleeping > 0) pthread_cond_broadcast(&p.wake);
             }
             p.drain();
             p.seats.store(0, std::memory_order_seq_cst);

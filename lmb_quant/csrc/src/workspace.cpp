@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "workspace.hpp"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <mutex>
 #include <new>
-#include <vector>
 
 #if !defined(LMBQ_ONE_THREAD)
 #include <pthread.h>
@@ -28,15 +28,17 @@ struct Mutex {
 using Mutex = std::mutex;
 #endif
 
+constexpr size_t kIdleBlocks = 64;
+
 struct Pool {
     Mutex mutex;
-    std::vector<Block> idle;
-    size_t held = 0;
+    Block idle[kIdleBlocks] = {};
+    size_t count = 0, held = 0;
 };
 
 union Forever {  // never destroyed: threads may still be running at exit
     Pool pool;
-    Forever() : pool() {}
+    constexpr Forever() : pool() {}
     ~Forever() {}
 } forever;
 
@@ -45,8 +47,6 @@ union Forever {  // never destroyed: threads may still be running at exit
 const int registered = pthread_atfork([] { forever.pool.mutex.lock(); }, [] { forever.pool.mutex.unlock(); },
                                       [] { forever.pool.mutex.unlock(); });
 #endif
-
-constexpr size_t kIdleBlocks = 64;
 
 }  // namespace
 
@@ -63,20 +63,19 @@ Workspace::Workspace(size_t bytes) : data_(nullptr), size_(0) {
     Pool& p = forever.pool;
     {
         std::lock_guard<Mutex> lock(p.mutex);
-        p.idle.reserve(kIdleBlocks);
-        size_t best = p.idle.size();
-        for (size_t i = 0; i < p.idle.size(); i++)
-            if (p.idle[i].size >= bytes && (best == p.idle.size() || p.idle[i].size < p.idle[best].size)) best = i;
-        if (best < p.idle.size()) {
+        size_t best = p.count;
+        for (size_t i = 0; i < p.count; i++)
+            if (p.idle[i].size >= bytes && (best == p.count || p.idle[i].size < p.idle[best].size)) best = i;
+        if (best < p.count) {
             data_ = p.idle[best].data;
             size_ = p.idle[best].size;
-            p.idle.erase(p.idle.begin() + (std::ptrdiff_t)best);
+            std::copy(p.idle + best + 1, p.idle + p.count, p.idle + best);
+            p.count--;
             return;
         }
-        if (!p.idle.empty()) {  // all too small: replace the newest instead of hoarding
-            aligned_delete(p.idle.back().data);
-            p.held -= p.idle.back().size;
-            p.idle.pop_back();
+        if (p.count > 0) {  // all too small: replace the newest instead of hoarding
+            aligned_delete(p.idle[--p.count].data);
+            p.held -= p.idle[p.count].size;
         }
     }
     size_ = (bytes + 4095) / 4096 * 4096;
@@ -88,8 +87,8 @@ Workspace::Workspace(size_t bytes) : data_(nullptr), size_(0) {
 Workspace::~Workspace() {
     Pool& p = forever.pool;
     std::lock_guard<Mutex> lock(p.mutex);
-    if (p.idle.size() < kIdleBlocks) {  // capacity was reserved: no throw
-        p.idle.push_back({data_, size_});
+    if (p.count < kIdleBlocks) {
+        p.idle[p.count++] = {data_, size_};
     } else {
         p.held -= size_;
         aligned_delete(data_);
@@ -104,11 +103,10 @@ size_t Workspace::held() {
 void Workspace::trim() {
     Pool& p = forever.pool;
     std::lock_guard<Mutex> lock(p.mutex);
-    for (const Block& b : p.idle) {
-        p.held -= b.size;
-        aligned_delete(b.data);
+    for (; p.count > 0; p.count--) {
+        p.held -= p.idle[p.count - 1].size;
+        aligned_delete(p.idle[p.count - 1].data);
     }
-    p.idle.clear();
 }
 
 }  // namespace lmbq

@@ -87,7 +87,7 @@ def _named(name: str, where: str, place: str) -> Method:
     if name in HOSTS:
         return Method(name, host=name, rate_of=name if name == QAT else FLOAT)
     if name.endswith((".yaml", ".yml")):
-        return Method(_free(Path(name).stem, where), Recipe.load(_beside(name, place)))
+        return Method(_free(Path(name).stem, where), _recipe(_beside(name, place), where))
     if name not in recipe_names():
         raise LMBError(f"{where}: {unknown_name('method', name, (*_GROUPS, *_every()))}")
     return Method(name, Recipe.load(name))
@@ -97,7 +97,7 @@ def _made(choice: dict[str, Any], where: str, place: str) -> Method:
     wanted = validate(MethodChoice, choice, where)
     _free(wanted.name, where)
     source = wanted.recipe if isinstance(wanted.recipe, dict) else _beside(wanted.recipe, place)
-    recipe = Recipe.load(source)
+    recipe = _recipe(source, where)
     changes = {key: getattr(wanted, key) for key in ("activation", "weight", "unit") if getattr(wanted, key)}
     if changes:
         scheme = recipe.scheme.overridden(Override(match="*", **changes))
@@ -108,6 +108,13 @@ def _made(choice: dict[str, Any], where: str, place: str) -> Method:
         return Method(wanted.name, recipe, hooks, seeds=seeds)
     same = Path(wanted.recipe).stem if isinstance(wanted.recipe, str) and not changes and not hooks else wanted.name
     return Method(wanted.name, recipe, hooks, ENGINE_INT8, seeds, rate_of=same)
+
+
+def _recipe(source: str | dict[str, Any], where: str) -> Recipe:
+    try:
+        return Recipe.load(source)
+    except LMBError as error:
+        raise LMBError(f"{where}: {error}") from error
 
 
 def _free(name: str, where: str) -> str:

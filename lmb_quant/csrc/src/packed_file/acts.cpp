@@ -24,7 +24,7 @@ bool NamedAct::slopes_fit(int64_t slopes, int64_t outputs) const {
 }
 
 const NamedAct& named_act(const Fields& fields, const std::string& key, bool otherwise_none) {
-    static const std::vector<NamedAct> acts = all();
+    static const auto& acts = *new std::vector<NamedAct>(all());  // never destroyed: threads may still be running at exit
     std::vector<const char*> names;
     for (const NamedAct& act : acts) names.push_back(act.name.c_str());
     if (otherwise_none && !fields.find(key)) return acts[0];

@@ -7,7 +7,7 @@
 namespace lmbq {
 namespace {
 
-const std::initializer_list<const char*> kKeys = {
+constexpr std::initializer_list<const char*> kKeys = {
     "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "threshold",   "window",
     "shift",       "gain",         "bias",        "act",    "act_on",  "slopes",   "skip",   "pixel_factor"};
 

@@ -10,8 +10,8 @@
 namespace lmbq {
 namespace {
 
-// Few outputs are padded to vectors, and stages may share a layer: without a limit a small file could make a huge
-// network.
+// Few outputs are padded to vectors, stages may share a layer, and a dilated kernel reads rows and columns between its
+// taps: without a limit a small file could make a huge network, or one that needs gigabytes when it runs.
 uint64_t most_bytes(size_t file) { return 64 * (uint64_t)file + (64 << 20); }
 
 std::unique_ptr<Network> build(const uint8_t* bytes, size_t size, int isa, bool int8) {
@@ -24,7 +24,7 @@ std::unique_ptr<Network> build(const uint8_t* bytes, size_t size, int isa, bool 
         StoredStage stage((int)i + 1, header.stages[i], builder.channels(), header.layers, tensors);
         stage.desc.int8 = int8 && takes_int8(stage.desc, builder.channels());
         builder.add(stage.desc);
-        if (builder.bytes() > most_bytes(size))
+        if (builder.bytes() > most_bytes(size) || builder.window_bytes() > most_bytes(size))
             throw Error(LMBQ_BAD_FILE, "its network takes more than 64 times the file's memory");
         used.insert(stage.layer_name);
     }

@@ -11,9 +11,9 @@ namespace {
 
 constexpr int64_t kMaxUpscale = 4;
 
-const std::vector<const char*> kModes = {"bilinear", "bicubic"};  // in the order of lmbq_upscale_mode
-const std::initializer_list<const char*> kConvKeys = {"kind",   "layer", "in_channels", "out_channels", "kernel_size",
-                                                      "groups", "bias",  "act",         "skip"};
+constexpr std::initializer_list<const char*> kModes = {"bilinear", "bicubic"};  // in the order of lmbq_upscale_mode
+constexpr std::initializer_list<const char*> kConvKeys = {"kind",   "layer", "in_channels", "out_channels", "kernel_size",
+                                                          "groups", "bias",  "act",         "skip"};
 
 // The kind alone: which other keys are allowed depends on it.
 std::string kind_of(const Json::Value& value, const std::string& place) {

@@ -82,6 +82,8 @@ def broken(changes):
             r"method 'x': seeds: 7 is not allowed. Allowed: of",
         ),
         ({"methods": [{"name": "float", "recipe": "lmb"}]}, r"name: 'float' is not allowed"),
+        ({"methods": ["lmb", "nope.yaml"]}, r"suite.yaml: methods\[1\]: .*nope.yaml"),
+        ({"methods": [{"name": "x", "recipe": "nope"}]}, r"suite.yaml: methods\[0\]: .*'nope'"),
         ({"methods": ["mine/bicubic.yaml"]}, r"methods\[0\]: name: 'bicubic' is not allowed: it has a meaning"),
         ({"networks.net.arch": {"type": "LMBSRResNett"}}, r"unknown architecture 'LMBSRResNett'"),
         ({"networks.net.arch": {"type": "LMBSRResNet", "upscale": 2}}, r"the key 'upscale' is not allowed"),
