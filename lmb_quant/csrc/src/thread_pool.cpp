@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <exception>
 #include <mutex>
 #include <new>
@@ -80,8 +81,9 @@ const int registered = pthread_atfork(nullptr, nullptr, [] { new (&forever.pool)
 }  // namespace
 
 void wait_round(int round) {
+    // No yield: on Linux 6.18 a loop of yields was seen to keep the awaited thread from running for minutes.
     if (round < kSpin) relax();
-    else std::this_thread::yield();
+    else std::this_thread::sleep_for(std::chrono::microseconds(50));
 }
 
 void parallel_for(int tasks, int threads, void (*fn)(void*, int), void* ctx) {
